@@ -1,0 +1,1 @@
+//! A private PostgreSQL server run from the binaries on this machine.

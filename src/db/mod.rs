@@ -1,0 +1,3 @@
+//! How the library reaches PostgreSQL: connections, transactions, migrations and the embedded server.
+
+pub mod embedded;

@@ -1,0 +1,3 @@
+//! Tenants, plans, limits and isolation for platforms that keep many tenants in one PostgreSQL.
+
+pub mod db;
