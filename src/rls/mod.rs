@@ -1,0 +1,1 @@
+//! Row-level security: what `setup` makes of a database, and what `verify` finds in it.
