@@ -64,6 +64,8 @@ pub enum Error {
         limit: i64,
         /// Key of the tenant's plan.
         plan: String,
+        /// Since when the metric counts; none where it never resets.
+        period_start: Option<time::OffsetDateTime>,
     },
     /// The tenant uses more than the plan it was to move to allows. Nothing was changed.
     #[error("tenant {tenant:?} does not fit plan {plan}: {}", excesses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
@@ -258,7 +260,7 @@ impl Error {
             Self::Invalid { field, value, reason, .. } => {
                 json!({ "field": field, "value": value, "reason": reason })
             }
-            Self::LimitExceeded { tenant, metric, amount, used, limit, plan } => json!({
+            Self::LimitExceeded { tenant, metric, amount, used, limit, plan, .. } => json!({
                 "tenant": tenant, "metric": metric, "amount": amount, "used": used, "limit": limit,
                 "remaining": (limit - used).max(0), "plan": plan, "outcome": "rejected",
             }),

@@ -14,3 +14,10 @@ impl Error {
         None
     }
 }
+/// Stand-in.
+#[derive(Default)]
+pub struct Request { 
+/// a
+pub bin_dir: Option<std::path::PathBuf>, 
+/// b
+pub major: Option<u16> }

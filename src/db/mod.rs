@@ -1,4 +1,11 @@
 //! How the library reaches PostgreSQL: connections, transactions, migrations and the embedded server.
 
+mod connect;
 pub mod embedded;
+mod migrate;
 pub mod quote;
+mod transaction;
+
+pub use connect::{PoolSettings, connect, parse_url, pool};
+pub use migrate::{AppliedMigration, Migrations, migrate, required_version};
+pub use transaction::{Session, Transaction};

@@ -1,0 +1,1 @@
+SELECT rtrim(tenancy.role_name(''), '_') AS "prefix!"

@@ -1,0 +1,1 @@
+SELECT set_config('tenancy.role_prefix', $1, true)

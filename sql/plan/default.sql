@@ -1,0 +1,1 @@
+SELECT key FROM tenancy.plans WHERE is_default

@@ -1,0 +1,1 @@
+INSERT INTO tenancy.features (key, name, position) VALUES ($1, $2, $3)

@@ -1,0 +1,1 @@
+INSERT INTO tenancy.plan_limits (plan, metric, limit_value) VALUES ($1, $2, $3)

@@ -1,0 +1,1 @@
+SELECT slug FROM tenancy.tenants WHERE status <> 'deleted' ORDER BY slug

@@ -1,0 +1,1 @@
+SELECT key, unit, kind, source FROM tenancy.metrics ORDER BY position, key

@@ -1,0 +1,1 @@
+SELECT tenancy.refresh_limits($1) IS NULL AS "done!"

@@ -1,0 +1,1 @@
+SELECT id FROM tenancy.users WHERE id = $1

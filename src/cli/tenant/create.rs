@@ -1,0 +1,106 @@
+//! `tenantctl tenant create`.
+
+use clap::Args as ClapArgs;
+use tenancy::Outcome;
+use tenancy::tenant::{self, NewTenant, Slug};
+use tenancy::user::UserRef;
+
+use super::Changed;
+use crate::cli::app::{App, DryRun};
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Args {
+    /// Name of the tenant, for people
+    name: Option<String>,
+    /// Unique short name, also its host name [default: made from the name]
+    #[arg(long)]
+    slug: Option<Slug>,
+    /// Plan [default: the catalogue's default plan]
+    #[arg(long)]
+    plan: Option<String>,
+    /// Whom to write to
+    #[arg(long, value_name = "EMAIL")]
+    contact_email: Option<String>,
+    /// E-mail address or UUID of the user who owns it
+    #[arg(long, value_name = "USER")]
+    owner: Option<UserRef>,
+    /// What sort of organization it is
+    #[arg(long, value_name = "TYPE")]
+    organization_type: Option<String>,
+    /// Its web site
+    #[arg(long, value_name = "URL")]
+    website_url: Option<String>,
+    /// Leave a tenant of the same slug as it is
+    #[arg(long)]
+    if_not_exists: bool,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+impl Args {
+    pub(super) async fn run(self, app: &mut App) -> anyhow::Result<Changed> {
+        let asked = self.name.is_none();
+        let name = match self.name {
+            Some(name) => name,
+            None => app.ask("name", "Name of the tenant", None)?,
+        };
+        let derived = Slug::from_name(&name);
+        let slug = match self.slug {
+            Some(slug) => slug,
+            None if asked => app.ask("slug", "Slug", derived.ok().map(|slug| slug.to_string()))?.parse()?,
+            None => derived?,
+        };
+        let plan = match self.plan {
+            None if asked => choose_plan(app).await?,
+            plan => plan,
+        };
+        let optional = |value: Option<String>, field, prompt: &str| match value {
+            None if asked => {
+                let answer = app.ask(field, prompt, Some(String::new()))?;
+                anyhow::Ok((!answer.trim().is_empty()).then_some(answer))
+            }
+            value => Ok(value),
+        };
+        let contact_email = optional(self.contact_email, "contact_email", "Contact e-mail (empty for none)")?;
+        let owner = match self.owner {
+            None => optional(None, "owner", "E-mail of the owner (empty for none)")?.map(|o| o.parse()).transpose()?,
+            owner => owner,
+        };
+        let new = NewTenant {
+            name,
+            slug,
+            plan,
+            contact_email,
+            organization_type: self.organization_type,
+            website_url: self.website_url,
+            owner,
+        };
+        let if_not_exists = self.if_not_exists;
+        let change = app.write(self.dry_run, async |tx| tenant::create(tx, &new, if_not_exists).await).await?;
+        let (created, owner) = (change.outcome == Outcome::Created, new.owner.is_some());
+        let mut changed = Changed::new(change, self.dry_run, "created", "create", "exists already");
+        if created {
+            let tenant = &changed.change.value;
+            let detail = match &new.owner {
+                Some(owner) => format!(" on plan {}, owned by {owner}", tenant.plan),
+                None => format!(
+                    " on plan {}, without an owner: `tenantctl user add {} EMAIL --role owner` adds one",
+                    tenant.plan, tenant.slug
+                ),
+            };
+            changed.note.push_str(&detail);
+        } else if owner {
+            changed.note.push_str("; its owner is left as it is, too");
+        }
+        Ok(changed)
+    }
+}
+
+async fn choose_plan(app: &mut App) -> anyhow::Result<Option<String>> {
+    let environment = app.environment();
+    let plans = app.read(async |tx| tenancy::plan::list(tx, &environment).await).await?;
+    let names: Vec<String> = plans.iter().map(|plan| plan.key.clone()).collect();
+    let default = plans.iter().position(|plan| plan.is_default).unwrap_or_default();
+    let chosen = app.choose("Plan", &names, default)?;
+    Ok(names.get(chosen).cloned())
+}

@@ -1,0 +1,58 @@
+//! `tenantctl usage stats`.
+
+use clap::Args as ClapArgs;
+use serde::Serialize;
+use tenancy::plan::LimitSource;
+use tenancy::usage::{self, Stat};
+
+use crate::cli::app::App;
+use crate::cli::tenant::TenantArg;
+use crate::output::{Report, View};
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Args {
+    #[command(flatten)]
+    tenant: TenantArg,
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(super) struct Stats(Vec<Stat>);
+
+impl Args {
+    pub(super) async fn run(self, app: &mut App) -> anyhow::Result<Stats> {
+        let tenant = app.tenant(&self.tenant.tenant)?;
+        let environment = app.environment();
+        Ok(Stats(app.read(async |tx| usage::stats(tx, &tenant, &environment).await).await?))
+    }
+}
+
+impl Report for Stats {
+    fn view(&self) -> View {
+        View::List {
+            headers: vec!["METRIC", "USED", "LIMIT", "REMAINING", "PERCENT", "SOURCE"],
+            rows: self
+                .0
+                .iter()
+                .map(|stat| {
+                    vec![
+                        stat.metric.clone(),
+                        stat.unit.format(stat.used),
+                        super::bound(stat.unit, stat.limit),
+                        super::bound(stat.unit, stat.remaining),
+                        stat.percent.map_or_else(String::new, |percent| format!("{percent:.1} %")),
+                        match stat.source {
+                            LimitSource::Plan => "plan",
+                            LimitSource::Environment => "environment",
+                        }
+                        .to_owned(),
+                    ]
+                })
+                .collect(),
+        }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.0.iter().map(|stat| stat.metric.clone()).collect()
+    }
+}

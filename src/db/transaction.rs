@@ -1,0 +1,166 @@
+//! Transactions: each begins with its time-outs and its role set locally, so that nothing outlives it on a pooled
+//! connection.
+
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+use sqlx::{Connection, PgConnection, Postgres};
+
+use super::migrate::required_version;
+use super::quote::{ident, literal, trusted};
+use crate::tenant::TenantId;
+use crate::{Error, Result};
+
+/// One connection and what its transactions begin with.
+#[derive(Debug)]
+pub struct Session {
+    connection: PgConnection,
+    /// Longest that a statement may run; zero for no limit.
+    pub statement_timeout: Duration,
+    /// Longest that a statement may wait for a lock; zero for no limit.
+    pub lock_timeout: Duration,
+    /// What the names of the control plane's roles begin with.
+    pub role_prefix: String,
+}
+
+/// A transaction of a [`Session`]; dropped without [`commit`](Self::commit) it is rolled back.
+#[derive(Debug)]
+pub struct Transaction<'s> {
+    inner: sqlx::Transaction<'s, Postgres>,
+    role_prefix: &'s str,
+}
+
+impl Session {
+    /// Takes over a connection. Without further setting there is no time-out and the role prefix is `tenancy`.
+    pub fn new(connection: PgConnection) -> Self {
+        Self {
+            connection,
+            statement_timeout: Duration::ZERO,
+            lock_timeout: Duration::ZERO,
+            role_prefix: "tenancy".into(),
+        }
+    }
+
+    /// The connection itself, for what needs no transaction.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+
+    /// Begins a transaction as the connecting role.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn begin(&mut self) -> Result<Transaction<'_>> {
+        self.begin_with("").await
+    }
+
+    /// Begins a transaction on the control plane: as its owner, after making sure that its schema is of the version
+    /// that this library knows.
+    ///
+    /// # Errors
+    /// [`Error::SchemaVersion`], or [`Error::Database`] of kind permission denied where the connecting role is not a
+    /// member of the owner role.
+    pub async fn begin_as_owner(&mut self) -> Result<Transaction<'_>> {
+        let set_role = format!("SET LOCAL ROLE {};", ident(&format!("{}_owner", self.role_prefix)));
+        let missing = self.schema_missing();
+        let mut transaction = self.begin_with(&set_role).await.map_err(|error| match sqlstate(&error).as_deref() {
+            Some("22023") => missing,
+            _ => error,
+        })?;
+        check_version(&mut transaction).await?;
+        Ok(transaction)
+    }
+
+    async fn begin_with(&mut self, then: &str) -> Result<Transaction<'_>> {
+        let sql = format!(
+            "BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; {then}",
+            self.statement_timeout.as_millis(),
+            self.lock_timeout.as_millis(),
+        );
+        let inner = self.connection.begin_with(trusted(sql)).await?;
+        Ok(Transaction { inner, role_prefix: &self.role_prefix })
+    }
+
+    fn schema_missing(&self) -> Error {
+        Error::SchemaVersion {
+            what: format!("the database has no control plane (there is no role {}_owner)", self.role_prefix),
+            hint: "run `tenantctl db migrate`".into(),
+        }
+    }
+}
+
+fn sqlstate(error: &Error) -> Option<String> {
+    match error {
+        Error::Database(sqlx::Error::Database(error)) => error.code().map(Into::into),
+        _ => None,
+    }
+}
+
+async fn check_version(connection: &mut PgConnection) -> Result<()> {
+    let needed = required_version();
+    let found = sqlx::query_file!("sql/db/version.sql").fetch_one(connection).await;
+    let (what, hint) = match found {
+        Ok(found) if found.version == needed => return Ok(()),
+        Ok(found) if found.version < needed => (
+            format!("the control plane's schema is at version {}, this program needs {needed}", found.version),
+            "run `tenantctl db migrate`",
+        ),
+        Ok(found) => (
+            format!("the control plane's schema is at version {}, newer than this program's {needed}", found.version),
+            "use a newer tenantctl",
+        ),
+        Err(error) => match error.as_database_error().and_then(|e| e.code()).as_deref() {
+            Some("42P01" | "3F000") => {
+                ("the database has no control plane".to_owned(), "run `tenantctl db migrate`")
+            }
+            _ => return Err(error.into()),
+        },
+    };
+    Err(Error::SchemaVersion { what, hint: hint.into() })
+}
+
+impl Transaction<'_> {
+    /// From here on the transaction serves one tenant: it runs as the application role, in the tenant's context.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn enter_tenant(&mut self, tenant: TenantId) -> Result<()> {
+        let sql = format!(
+            "SET LOCAL ROLE {}; SELECT set_config('app.current_tenant_id', {}, true)",
+            ident(&format!("{}_app", self.role_prefix)),
+            literal(&tenant.to_string())
+        );
+        sqlx::raw_sql(trusted(sql)).execute(&mut *self.inner).await?;
+        Ok(())
+    }
+
+    /// Makes the changes last.
+    ///
+    /// # Errors
+    /// [`Error::Database`]; whether the changes were made is then unknown.
+    pub async fn commit(self) -> Result<()> {
+        Ok(self.inner.commit().await?)
+    }
+
+    /// Undoes the changes: a dry run ends like this.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn rollback(self) -> Result<()> {
+        Ok(self.inner.rollback().await?)
+    }
+}
+
+impl Deref for Transaction<'_> {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.inner
+    }
+}
+
+impl DerefMut for Transaction<'_> {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.inner
+    }
+}

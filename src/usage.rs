@@ -1,0 +1,434 @@
+//! Usage: what tenants have used of what their plans allow.
+
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use crate::db::Transaction;
+use crate::plan::{EnvironmentLimits, LimitSource, Plan};
+use crate::suggest::{closest, one_of};
+use crate::tenant::{self, Tenant, TenantRef};
+use crate::{Error, Excess, Result};
+
+/// What a metric counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Things.
+    Count,
+    /// Bytes; written as `5GB`, with 1 kB = 1024 bytes as PostgreSQL's `pg_size_bytes` has it.
+    Bytes,
+}
+
+/// The suffixes of sizes, largest first: those of `pg_size_bytes`, with their binary prefixes.
+const SIZES: [(&str, &str, i64); 5] = [
+    ("PB", "PiB", 1 << 50),
+    ("TB", "TiB", 1 << 40),
+    ("GB", "GiB", 1 << 30),
+    ("MB", "MiB", 1 << 20),
+    ("kB", "KiB", 1 << 10),
+];
+
+impl Unit {
+    /// Its name in SQL and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Bytes => "bytes",
+        }
+    }
+
+    /// Reads an amount: a whole number, or a size with its unit where bytes are counted.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn parse_amount(self, text: &str) -> Result<i64, String> {
+        let text = text.trim();
+        if let Ok(amount) = text.parse() {
+            return Ok(amount);
+        }
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let split = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+        let (number, suffix) = digits.split_at(split);
+        if number.is_empty() {
+            return Err("it is not a whole number".into());
+        }
+        let factor = match (self, suffix.trim()) {
+            (_, "") => 1,
+            (Self::Count, _) => return Err("it is not a whole number".into()),
+            (Self::Bytes, suffix) if suffix.eq_ignore_ascii_case("b") => 1,
+            (Self::Bytes, suffix) => SIZES
+                .iter()
+                .find(|(short, long, _)| suffix.eq_ignore_ascii_case(short) || suffix.eq_ignore_ascii_case(long))
+                .map(|(_, _, factor)| *factor)
+                .ok_or_else(|| format!("{suffix:?} is no unit of size; there are B, kB, MB, GB, TB and PB"))?,
+        };
+        let sign = if text.starts_with('-') { -1 } else { 1 };
+        number
+            .parse::<i64>()
+            .ok()
+            .and_then(|n| n.checked_mul(factor))
+            .map(|n| n * sign)
+            .ok_or_else(|| "it is larger than a 64-bit number".into())
+    }
+
+    /// Writes an amount for people: sizes in the largest unit that keeps them whole numbers, else with one decimal.
+    pub fn format(self, amount: i64) -> String {
+        if self == Self::Bytes {
+            for (short, _, factor) in SIZES {
+                if amount.checked_abs().is_some_and(|a| a >= factor) {
+                    return if amount % factor == 0 {
+                        format!("{}{short}", amount / factor)
+                    } else {
+                        format!("{:.1}{short}", amount as f64 / factor as f64)
+                    };
+                }
+            }
+            return format!("{amount}B");
+        }
+        amount.to_string()
+    }
+}
+
+impl FromStr for Unit {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        one_of("unit", text, &[("count", Self::Count), ("bytes", Self::Bytes)])
+    }
+}
+
+impl Serialize for Unit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Unit {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Usage that is to be recorded.
+#[derive(Debug, Clone)]
+pub struct Track {
+    /// Key of the metric.
+    pub metric: String,
+    /// How much, as it was typed: a whole number, or a size where bytes are counted. Negative amounts release a gauge.
+    pub amount: String,
+    /// Makes a replay harmless: the same key again gets the first answer.
+    pub key: Option<String>,
+    /// When it happened; none for now.
+    pub at: Option<OffsetDateTime>,
+}
+
+/// What became of a [`Track`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// It was recorded.
+    Accepted,
+    /// The key was recorded before; the answer is the one it got then.
+    Duplicate,
+    /// The limit did not allow it. [`track`] returns [`Error::LimitExceeded`] instead; a program that prints answers
+    /// says it with this.
+    Rejected,
+}
+
+/// The answer to a [`Track`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Tracked {
+    /// Slug of the tenant.
+    pub tenant: String,
+    /// Key of the metric.
+    pub metric: String,
+    /// What the metric counts.
+    #[serde(skip)]
+    pub unit: Unit,
+    /// What was recorded.
+    pub amount: i64,
+    /// What is used, this included.
+    pub used: i64,
+    /// The limit in force; none for unlimited.
+    pub limit: Option<i64>,
+    /// What is left; none for unlimited.
+    pub remaining: Option<i64>,
+    /// Since when the metric counts; none where it never resets.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub period_start: Option<OffsetDateTime>,
+    /// What became of it.
+    pub outcome: Decision,
+}
+
+/// What a tenant has used of one metric.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Stat {
+    /// Key of the metric.
+    pub metric: String,
+    /// What it counts.
+    pub unit: Unit,
+    /// What is used.
+    pub used: i64,
+    /// The limit in force; none for unlimited.
+    pub limit: Option<i64>,
+    /// What is left; none for unlimited.
+    pub remaining: Option<i64>,
+    /// Used of the limit, in percent; none for unlimited or a limit of zero.
+    pub percent: Option<f64>,
+    /// Since when the metric counts; none where it never resets.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub period_start: Option<OffsetDateTime>,
+    /// Where the limit comes from.
+    pub source: LimitSource,
+}
+
+/// Records usage of a tenant, if its limit allows it, in a transaction of the control plane
+/// ([`crate::db::Session::begin_as_owner`]). From here on the transaction runs as the application role in the tenant's
+/// context.
+///
+/// # Errors
+/// [`Error::LimitExceeded`] where the limit does not allow it: nothing is changed. [`Error::Conflict`] where the key was
+/// used for something else. [`Error::NotFound`] for the tenant or the metric, [`Error::Refused`] for a tenant that is
+/// not active, [`Error::Invalid`] for an amount or key that does not fit.
+pub async fn track(
+    transaction: &mut Transaction<'_>,
+    tenant: &TenantRef,
+    track: &Track,
+    environment: &EnvironmentLimits,
+) -> Result<Tracked> {
+    let tenant = tenant::find(transaction, tenant).await?;
+    tenant.refuse_inactive()?;
+    let metrics = sqlx::query_file!("sql/usage/metrics.sql").fetch_all(&mut **transaction).await?;
+    let Some(metric) = metrics.iter().find(|m| m.key == track.metric) else {
+        return Err(Error::NotFound {
+            kind: "metric",
+            name: track.metric.clone(),
+            suggestion: closest(&track.metric, metrics.iter().map(|m| m.key.as_str())),
+        });
+    };
+    if metric.source == "memberships" {
+        return Err(Error::Invalid {
+            field: "metric",
+            value: track.metric.clone(),
+            reason: "it is counted from the tenant's members".into(),
+            hint: Some("add or remove members with `tenantctl user`".into()),
+        });
+    }
+    let unit: Unit = metric.unit.parse()?;
+    let amount =
+        unit.parse_amount(&track.amount).map_err(|reason| Error::invalid("amount", track.amount.clone(), reason))?;
+    if amount == 0 || amount == i64::MIN {
+        return Err(Error::invalid("amount", track.amount.clone(), "it has to be different from zero"));
+    }
+    if amount < 0 && metric.kind == "counter" {
+        return Err(Error::invalid("amount", track.amount.clone(), format!("{} only grows", metric.key)));
+    }
+    if let Some(key) = &track.key
+        && !(1..=1024).contains(&key.len())
+    {
+        return Err(Error::invalid("key", shorten(key), "a key has 1 to 1024 bytes"));
+    }
+    let stand_in = environment.get(&tenant.plan, &metric.key, unit)?.map(|limit| limit.unwrap_or(UNLIMITED));
+
+    transaction.enter_tenant(tenant.id).await?;
+    let answer = sqlx::query_file!(
+        "sql/usage/track.sql",
+        tenant.id.0,
+        metric.key,
+        amount,
+        track.key,
+        track.at,
+        stand_in
+    )
+    .fetch_one(&mut **transaction)
+    .await
+    .map_err(|error| match error.as_database_error().and_then(|e| e.code()).as_deref() {
+        Some("TN006") => Error::Conflict {
+            kind: "key",
+            name: shorten(track.key.as_deref().unwrap_or_default()),
+            reason: "was used for another amount or metric".into(),
+            hint: Some("give every piece of usage a key of its own".into()),
+        },
+        // Suspended or deleted between our look and the decision.
+        Some("TN005") => inactive(&tenant, "no longer active"),
+        _ => error.into(),
+    })?;
+    let outcome = match answer.outcome.as_str() {
+        "accepted" => Decision::Accepted,
+        "duplicate" => Decision::Duplicate,
+        _ if amount < 0 => {
+            return Err(Error::Invalid {
+                field: "amount",
+                value: track.amount.clone(),
+                reason: format!("only {} {} are used", answer.used, metric.key),
+                hint: Some("release no more than is used".into()),
+            });
+        }
+        _ => {
+            return Err(Error::LimitExceeded {
+                tenant: tenant.slug.to_string(),
+                metric: metric.key.clone(),
+                amount,
+                used: answer.used,
+                limit: answer.limit_value.unwrap_or(i64::MAX),
+                plan: tenant.plan,
+                period_start: answer.period_start,
+            });
+        }
+    };
+    Ok(Tracked {
+        tenant: tenant.slug.to_string(),
+        metric: metric.key.clone(),
+        unit,
+        amount: answer.amount,
+        used: answer.used,
+        limit: answer.limit_value,
+        remaining: answer.limit_value.map(|limit| (limit - answer.used).max(0)),
+        period_start: answer.period_start,
+        outcome,
+    })
+}
+
+/// How `tenancy.track_usage` is told that the environment lifts a limit.
+const UNLIMITED: i64 = -1;
+
+fn shorten(key: &str) -> String {
+    match key.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &key[..end]),
+        None => key.into(),
+    }
+}
+
+fn inactive(tenant: &Tenant, state: &str) -> Error {
+    Error::refused(
+        format!("tenant {:?} is {state}: it cannot use anything", tenant.slug.as_str()),
+        format!("`tenantctl tenant show {}` says since when", tenant.slug),
+    )
+}
+
+impl Tenant {
+    fn refuse_inactive(&self) -> Result<()> {
+        match self.status {
+            tenant::Status::Active => Ok(()),
+            other => Err(inactive(self, other.as_str())),
+        }
+    }
+}
+
+/// What a tenant has used, metric by metric in the catalogue's order.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Configuration`] where a variable of the environment holds no limit.
+pub async fn stats(
+    connection: &mut PgConnection,
+    tenant: &TenantRef,
+    environment: &EnvironmentLimits,
+) -> Result<Vec<Stat>> {
+    let tenant = tenant::find(connection, tenant).await?;
+    let rows = sqlx::query_file!("sql/usage/stats.sql", tenant.id.0).fetch_all(connection).await?;
+    let mut stats = Vec::with_capacity(rows.len());
+    for row in rows {
+        let unit: Unit = row.unit.parse()?;
+        let (limit, source) = match environment.get(&tenant.plan, &row.metric, unit)? {
+            Some(limit) => (limit, LimitSource::Environment),
+            None => (row.limit_value, LimitSource::Plan),
+        };
+        stats.push(Stat {
+            metric: row.metric,
+            unit,
+            used: row.used,
+            limit,
+            remaining: limit.map(|limit| (limit - row.used).max(0)),
+            percent: limit.filter(|l| *l > 0).map(|l| (row.used as f64 / l as f64 * 1000.0).round() / 10.0),
+            period_start: row.period_start,
+            source,
+        });
+    }
+    Ok(stats)
+}
+
+/// Makes sure that what a tenant uses fits a plan. The counters stay locked until the transaction ends, so that nothing
+/// is added between this look and the change of plan.
+pub(crate) async fn check_plan(connection: &mut PgConnection, tenant: &Tenant, plan: &Plan) -> Result<()> {
+    let counters = sqlx::query_file!("sql/usage/lock_counters.sql", tenant.id.0).fetch_all(connection).await?;
+    let excesses: Vec<Excess> = counters
+        .into_iter()
+        .filter_map(|counter| {
+            let limit = plan.limits.iter().find(|l| l.metric == counter.metric)?.limit?;
+            (counter.used > limit).then_some(Excess { metric: counter.metric, used: counter.used, limit })
+        })
+        .collect();
+    if excesses.is_empty() {
+        return Ok(());
+    }
+    Err(Error::PlanTooSmall { tenant: tenant.slug.to_string(), plan: plan.key.clone(), excesses })
+}
+
+/// Counts a member who becomes an admin (1) or stops being one (-1) against the plan's limit of `admins`, if the
+/// catalogue has that metric.
+pub(crate) async fn count_admins(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    amount: i64,
+    environment: &EnvironmentLimits,
+) -> Result<()> {
+    const METRIC: &str = "admins";
+    let stand_in = environment.get(&tenant.plan, METRIC, Unit::Count)?.map(|limit| limit.unwrap_or(UNLIMITED));
+    let answer = sqlx::query_file!("sql/usage/count_admins.sql", tenant.id.0, METRIC, amount, stand_in)
+        .fetch_optional(connection)
+        .await?;
+    match answer {
+        Some(answer) if !answer.admitted => Err(Error::LimitExceeded {
+            tenant: tenant.slug.to_string(),
+            metric: METRIC.into(),
+            amount,
+            used: answer.used,
+            limit: answer.limit_value.unwrap_or(i64::MAX),
+            plan: tenant.plan.clone(),
+            period_start: None,
+        }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        let bytes = |text| Unit::Bytes.parse_amount(text);
+        assert_eq!(bytes("1GB"), Ok(1 << 30));
+        assert_eq!(bytes("5 GiB"), Ok(5 << 30));
+        assert_eq!(bytes("-10kb"), Ok(-10240));
+        assert_eq!(bytes("7"), Ok(7));
+        for bad in ["", "GB", "1.5GB", "1XB", "9223372036854775807kB", "--1", "1 GB GB", "9223372036854775808"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+        assert!(Unit::Count.parse_amount("1GB").is_err());
+        assert_eq!(Unit::Bytes.format(1 << 30), "1GB");
+        assert_eq!(Unit::Bytes.format((1 << 30) + (1 << 29)), "1.5GB");
+        assert_eq!(Unit::Bytes.format(0), "0B");
+        assert_eq!(Unit::Count.format(1000), "1000");
+    }
+
+    proptest! {
+        #[test]
+        fn amounts_never_panic(text in "\\PC{0,30}") {
+            let _ = Unit::Bytes.parse_amount(&text);
+            let _ = Unit::Count.parse_amount(&text);
+        }
+
+        #[test]
+        fn whole_sizes_survive_the_round_trip(n in 0i64..1023, (short, _, factor) in prop::sample::select(SIZES.to_vec())) {
+            let amount = n * factor;
+            prop_assert_eq!(Unit::Bytes.parse_amount(&format!("{n}{short}")), Ok(amount));
+            prop_assert_eq!(Unit::Bytes.parse_amount(&Unit::Bytes.format(amount)), Ok(amount));
+        }
+    }
+}
