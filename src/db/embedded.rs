@@ -1,1 +1,0 @@
-//! A private PostgreSQL server run from the binaries on this machine.
