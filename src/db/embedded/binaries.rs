@@ -72,10 +72,7 @@ impl Binaries {
         let mut seen = HashSet::new();
         let mut best: Option<Self> = None;
         for dir in &searched {
-            let missing: Vec<_> = ["initdb", "pg_ctl", "postgres"]
-                .into_iter()
-                .filter(|name| !dir.join(name).is_file())
-                .collect();
+            let missing = missing(dir);
             if !missing.is_empty() {
                 if request.bin_dir.is_some() {
                     let reason = format!("{} missing", missing.join(", "));
@@ -83,8 +80,10 @@ impl Binaries {
                 }
                 continue;
             }
-            // The same binaries are often reachable by several names; ask each once.
-            if !seen.insert(fs::canonicalize(dir.join("postgres")).unwrap_or_else(|_| dir.clone())) {
+            // Links in /usr/local/bin and the like lead to one directory, whose programs belong together; the same
+            // one is often reachable by several names, and asked once.
+            let dir = &real(dir);
+            if !seen.insert(dir.clone()) {
                 continue;
             }
             match Self::examine(dir, request.major, account) {
@@ -202,6 +201,20 @@ impl Machine {
             _ => "see https://www.postgresql.org/download/".into(),
         }
     }
+}
+
+/// The programs that a directory lacks.
+fn missing(dir: &Path) -> Vec<&'static str> {
+    ["initdb", "pg_ctl", "postgres"].into_iter().filter(|name| !dir.join(name).is_file()).collect()
+}
+
+/// Where the programs of a directory really are, if they are all in one place.
+fn real(dir: &Path) -> PathBuf {
+    fs::canonicalize(dir.join("postgres"))
+        .ok()
+        .and_then(|postgres| postgres.parent().map(Path::to_owned))
+        .filter(|real| missing(real).is_empty())
+        .unwrap_or_else(|| dir.to_owned())
 }
 
 /// The entries of a directory whose names start with `prefix`; none where it cannot be read.

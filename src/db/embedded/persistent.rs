@@ -302,9 +302,12 @@ impl Persistent {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let before = fs::metadata(self.log()).map_or(0, |meta| meta.len());
-            // pg_ctl puts the server into a session of its own and leaves it there when we are killed.
+            // pg_ctl puts the server into a session of its own and leaves it there when we are killed. The shell
+            // closes what our caller left open, or a script's `flock 9` would be held for as long as the server runs.
             let output = account
-                .command(binaries.program("pg_ctl"))
+                .command("/bin/sh")
+                .args(["-c", r#"exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; exec "$0" "$@""#])
+                .arg(binaries.program("pg_ctl"))
                 .args(["start", "--silent", "--wait", "--timeout=60", "-D"])
                 .arg(&data)
                 .arg("-l")
