@@ -13,6 +13,8 @@ pub(crate) async fn record(
     tenant: Option<TenantId>,
     details: Value,
 ) -> Result<()> {
-    sqlx::query_file!("sql/audit/record.sql", action, tenant.map(|t| t.0), details).execute(connection).await?;
+    sqlx::query_file!("sql/audit/record.sql", action, tenant.map(|t| t.0), details)
+        .execute(connection)
+        .await?;
     Ok(())
 }

@@ -27,6 +27,7 @@ struct File {
     embedded: Option<bool>,
     pg_bin: Option<PathBuf>,
     pg_version: Option<u16>,
+    data_dir: Option<PathBuf>,
     role_prefix: Option<String>,
     base_domain: Option<String>,
     grace_days: Option<u32>,
@@ -126,6 +127,8 @@ pub struct Config {
     pub pg_bin: Setting<Option<PathBuf>>,
     /// Which major version a private server has to be.
     pub pg_version: Setting<Option<u16>>,
+    /// Where the private server keeps its data; none for the platform's usual place.
+    pub data_dir: Setting<Option<PathBuf>>,
     /// What the names of the roles begin with.
     pub role_prefix: Setting<String>,
     /// The domain under which tenants have their host names.
@@ -201,7 +204,17 @@ impl Config {
             profile,
             pg_bin: layers.optional("TENANTCTL_PG_BIN", |t| Ok(PathBuf::from(t)), |f| f.pg_bin.clone())?,
             pg_version: layers.optional("TENANTCTL_PG_VERSION", number, |f| f.pg_version)?,
-            role_prefix: layers.value("TENANTCTL_ROLE_PREFIX", text, |f| f.role_prefix.clone(), "tenancy".into())?,
+            data_dir: layers.optional(
+                "TENANTCTL_DATA_DIR",
+                |t| Ok(PathBuf::from(t)),
+                |f| f.data_dir.clone(),
+            )?,
+            role_prefix: layers.value(
+                "TENANTCTL_ROLE_PREFIX",
+                text,
+                |f| f.role_prefix.clone(),
+                "tenancy".into(),
+            )?,
             base_domain: layers.optional("TENANTCTL_BASE_DOMAIN", text, |f| f.base_domain.clone())?,
             grace_days: layers.value("TENANTCTL_GRACE_DAYS", number, |f| f.grace_days, 30)?,
             statement_timeout: layers.duration(
@@ -225,7 +238,12 @@ impl Config {
                 |f| f.enable_tenant_isolation,
                 true,
             )?,
-            system_admin_bypass: layers.value("SYSTEM_ADMIN_BYPASS", boolean, |f| f.system_admin_bypass, false)?,
+            system_admin_bypass: layers.value(
+                "SYSTEM_ADMIN_BYPASS",
+                boolean,
+                |f| f.system_admin_bypass,
+                false,
+            )?,
             files: files.iter().map(|(path, _)| path.clone()).collect(),
         })
     }
@@ -246,7 +264,8 @@ impl Config {
 }
 
 fn read(path: &Path) -> Result<File> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::File { path: path.display().to_string(), source })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| Error::File { path: path.display().to_string(), source })?;
     if text.trim().is_empty() {
         return Ok(File::default());
     }
@@ -381,7 +400,9 @@ impl Layers<'_> {
     fn file_names(&self) -> String {
         match self.files {
             [] => "any configuration file (there is none)".into(),
-            files => files.iter().map(|(path, _)| path.display().to_string()).collect::<Vec<_>>().join(" or "),
+            files => {
+                files.iter().map(|(path, _)| path.display().to_string()).collect::<Vec<_>>().join(" or ")
+            }
         }
     }
 
@@ -481,12 +502,14 @@ mod tests {
         assert!(target("", Flags::default(), &[]).is_none());
         let libpq = target("", Flags::default(), &[("PGHOST", "/tmp")]).unwrap();
         assert!(matches!(libpq.value, Target::Libpq));
-        let profiles = "profiles: {prod: {url: 'postgres://prod/db', protected: true}, here: {embedded: true}}";
+        let profiles =
+            "profiles: {prod: {url: 'postgres://prod/db', protected: true}, here: {embedded: true}}";
         let here = Flags { profile: Some("here".into()), ..Flags::default() };
         let found = target(profiles, here, &[("TENANTCTL_URL", "postgres://other/db")]).unwrap();
         assert!(matches!(found.value, Target::Embedded));
         assert!(load(profiles, Flags::default(), &[("TENANTCTL_PROFILE", "prod")]).unwrap().protected);
-        let unknown = load(profiles, Flags { profile: Some("prdo".into()), ..Flags::default() }, &[]).unwrap_err();
+        let unknown =
+            load(profiles, Flags { profile: Some("prdo".into()), ..Flags::default() }, &[]).unwrap_err();
         assert_eq!(unknown.hint().as_deref(), Some("did you mean \"prod\"?"));
     }
 

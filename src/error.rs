@@ -216,7 +216,7 @@ impl Error {
             Self::SchemaVersion { .. } => ErrorKind::SchemaVersion,
             Self::NoDatabase => ErrorKind::Unreachable,
             Self::BadData { .. } | Self::File { .. } => ErrorKind::Unexpected,
-            Self::Embedded(error) => error.kind(),
+            Self::Embedded(error) => embedded_kind(error),
             Self::Database(error) => database_kind(error),
             Self::Migrate(sqlx::migrate::MigrateError::Execute(error))
             | Self::Migrate(sqlx::migrate::MigrateError::ExecuteMigration(error, _)) => database_kind(error),
@@ -228,7 +228,12 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NotFound { suggestion: Some(name), .. } => Some(format!("did you mean {name:?}?")),
-            Self::NotFound { kind, .. } => Some(format!("`tenantctl {kind} list` shows what there is")),
+            Self::NotFound { kind, .. } => match *kind {
+                "tenant" | "plan" => Some(format!("`tenantctl {kind} list` shows what there is")),
+                "user" => Some("`tenantctl user list TENANT` shows who there is".into()),
+                "metric" => Some("`tenantctl plan list` shows what is counted".into()),
+                _ => None,
+            },
             Self::Conflict { hint, .. }
             | Self::Invalid { hint, .. }
             | Self::Refused { hint, .. }
@@ -244,9 +249,9 @@ impl Error {
                  private server with --embedded"
                     .into(),
             ),
-            Self::Embedded(error) => error.hint(),
             Self::Database(error) => database_hint(error),
-            Self::BadData { .. } | Self::File { .. } | Self::Migrate(_) => None,
+            // An embedded server's errors say what to do in their own words.
+            Self::Embedded(_) | Self::BadData { .. } | Self::File { .. } | Self::Migrate(_) => None,
         }
     }
 
@@ -276,6 +281,13 @@ impl Error {
     }
 }
 
+fn embedded_kind(error: &embedded::Error) -> ErrorKind {
+    match error {
+        embedded::Error::OtherMajor { .. } => ErrorKind::Invalid,
+        _ => ErrorKind::Unreachable,
+    }
+}
+
 fn database_kind(error: &sqlx::Error) -> ErrorKind {
     match error {
         sqlx::Error::Io(_)
@@ -287,9 +299,8 @@ fn database_kind(error: &sqlx::Error) -> ErrorKind {
         sqlx::Error::Database(error) => match error.code().as_deref().unwrap_or_default() {
             "42501" => ErrorKind::PermissionDenied,
             // A wrong password, an unknown role or an unknown database at connection time; the server going away.
-            "28P01" | "28000" | "3D000" | "53300" | "57P01" | "57P02" | "57P03" | "08000" | "08003" | "08006" => {
-                ErrorKind::Unreachable
-            }
+            "28P01" | "28000" | "3D000" | "53300" | "57P01" | "57P02" | "57P03" | "08000" | "08003"
+            | "08006" => ErrorKind::Unreachable,
             // Somebody else changed the same rows, or holds the lock.
             "40001" | "40P01" | "55P03" | "23505" => ErrorKind::Conflict,
             "TN010" => ErrorKind::Refused,
@@ -309,6 +320,8 @@ fn database_hint(error: &sqlx::Error) -> Option<String> {
         "28P01" | "28000" => Some("check the user and password (PGPASSWORD, .pgpass or the URL)".into()),
         "42501" => Some("connect as a superuser, or as a member of the control plane's owner role".into()),
         "55P03" | "40P01" | "40001" => Some("somebody else was changing the same objects: try again".into()),
-        _ => error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().and_then(|e| e.hint()).map(Into::into),
+        _ => {
+            error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().and_then(|e| e.hint()).map(Into::into)
+        }
     }
 }

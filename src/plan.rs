@@ -79,9 +79,8 @@ impl Catalogue {
     /// # Errors
     /// None in a released build: the catalogue is compiled in and tested.
     pub fn default_plans() -> Result<Self> {
-        serde_yaml::from_str(include_str!("../sql/plan/catalogue.yaml")).map_err(|error| Error::Configuration {
-            what: format!("the default plan catalogue is wrong: {error}"),
-            hint: None,
+        serde_yaml::from_str(include_str!("../sql/plan/catalogue.yaml")).map_err(|error| {
+            Error::Configuration { what: format!("the default plan catalogue is wrong: {error}"), hint: None }
         })
     }
 }
@@ -212,16 +211,22 @@ pub async fn apply(connection: &mut PgConnection, catalogue: &Catalogue) -> Resu
                 .unit;
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             let limit = parse_limit(&text, unit).map_err(wrong)?;
-            sqlx::query_file!("sql/plan/insert_limit.sql", plan.key, metric, limit).execute(&mut *connection).await?;
+            sqlx::query_file!("sql/plan/insert_limit.sql", plan.key, metric, limit)
+                .execute(&mut *connection)
+                .await?;
         }
         let features: Vec<String> = plan.features.iter().cloned().collect();
-        if let Some(unknown) = features.iter().find(|f| catalogue.features.iter().all(|known| known.key != **f)) {
+        if let Some(unknown) =
+            features.iter().find(|f| catalogue.features.iter().all(|known| known.key != **f))
+        {
             return Err(Error::Configuration {
                 what: format!("plan {}: there is no feature {unknown}", plan.key),
                 hint: None,
             });
         }
-        sqlx::query_file!("sql/plan/insert_features.sql", plan.key, &features).execute(&mut *connection).await?;
+        sqlx::query_file!("sql/plan/insert_features.sql", plan.key, &features)
+            .execute(&mut *connection)
+            .await?;
     }
     Ok(())
 }
@@ -293,8 +298,13 @@ mod tests {
     #[test]
     fn the_environment_stands_in_for_a_plan() {
         let limits = EnvironmentLimits::from_variables(
-            [("FREE_PLAN_EVENTS", "3"), ("FREE_PLAN_STORAGE", "2GB"), ("FREE_PLAN_ADMINS", "unlimited"), ("STARTER_PLAN_EVENTS", "-1")]
-                .map(|(k, v)| (k.to_owned(), v.to_owned())),
+            [
+                ("FREE_PLAN_EVENTS", "3"),
+                ("FREE_PLAN_STORAGE", "2GB"),
+                ("FREE_PLAN_ADMINS", "unlimited"),
+                ("STARTER_PLAN_EVENTS", "-1"),
+            ]
+            .map(|(k, v)| (k.to_owned(), v.to_owned())),
         );
         assert_eq!(limits.get("free", "events", Unit::Count).unwrap(), Some(Some(3)));
         assert_eq!(limits.get("free", "storage", Unit::Bytes).unwrap(), Some(Some(2 << 30)));

@@ -39,6 +39,9 @@ mod tests {
         assert_eq!(closest("profesional", plans).as_deref(), Some("professional"));
         assert_eq!(closest("stater", plans).as_deref(), Some("starter"));
         assert_eq!(closest("gold", plans), None);
-        assert_eq!(closest("acme-univeristy", ["acme-university", "beta"]).as_deref(), Some("acme-university"));
+        assert_eq!(
+            closest("acme-univeristy", ["acme-university", "beta"]).as_deref(),
+            Some("acme-university")
+        );
     }
 }

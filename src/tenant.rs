@@ -242,9 +242,14 @@ pub struct Filter {
 ///
 /// # Errors
 /// [`Error::Conflict`] where the slug is taken, [`Error::NotFound`] for the plan or the owner, [`Error::Invalid`].
-pub async fn create(connection: &mut PgConnection, new: &NewTenant, if_not_exists: bool) -> Result<Change<Tenant>> {
+pub async fn create(
+    connection: &mut PgConnection,
+    new: &NewTenant,
+    if_not_exists: bool,
+) -> Result<Change<Tenant>> {
     let name = validate::name("name", &new.name)?;
-    let contact_email = new.contact_email.as_deref().map(|e| validate::email("contact_email", e)).transpose()?;
+    let contact_email =
+        new.contact_email.as_deref().map(|e| validate::email("contact_email", e)).transpose()?;
     let website_url = new.website_url.as_deref().map(|u| validate::url("website_url", u)).transpose()?;
     let organization_type =
         new.organization_type.as_deref().map(|t| validate::name("organization_type", t)).transpose()?;
@@ -293,15 +298,22 @@ pub async fn create(connection: &mut PgConnection, new: &NewTenant, if_not_exist
         .await?;
     }
     let tenant = find(connection, &TenantRef::Id(id)).await?;
-    audit::record(connection, "tenant.create", Some(id), serde_json::json!({ "slug": tenant.slug, "plan": tenant.plan }))
-        .await?;
+    audit::record(
+        connection,
+        "tenant.create",
+        Some(id),
+        serde_json::json!({ "slug": tenant.slug, "plan": tenant.plan }),
+    )
+    .await?;
     Ok(Change { outcome: Outcome::Created, value: tenant })
 }
 
 async fn default_plan(connection: &mut PgConnection) -> Result<String> {
-    sqlx::query_file_scalar!("sql/plan/default.sql").fetch_optional(connection).await?.ok_or_else(|| Error::Configuration {
-        what: "the catalogue has no default plan".into(),
-        hint: Some("name a plan".into()),
+    sqlx::query_file_scalar!("sql/plan/default.sql").fetch_optional(connection).await?.ok_or_else(|| {
+        Error::Configuration {
+            what: "the catalogue has no default plan".into(),
+            hint: Some("name a plan".into()),
+        }
     })
 }
 
@@ -314,9 +326,14 @@ pub async fn find(connection: &mut PgConnection, reference: &TenantRef) -> Resul
         TenantRef::Id(id) => (Some(id.0), None),
         TenantRef::Slug(slug) => (None, Some(slug.as_str())),
     };
-    let id = sqlx::query_file_scalar!("sql/tenant/resolve.sql", id, slug).fetch_optional(&mut *connection).await?;
+    let id =
+        sqlx::query_file_scalar!("sql/tenant/resolve.sql", id, slug).fetch_optional(&mut *connection).await?;
     let row = match id {
-        Some(id) => select(connection, Some(id), &Filter { status: Status::ALL.to_vec(), ..Filter::default() }).await?.pop(),
+        Some(id) => {
+            select(connection, Some(id), &Filter { status: Status::ALL.to_vec(), ..Filter::default() })
+                .await?
+                .pop()
+        }
         None => None,
     };
     match row {
@@ -392,7 +409,9 @@ pub async fn update(
     environment: &EnvironmentLimits,
 ) -> Result<Change<Tenant>> {
     let before = lock(connection, tenant).await?;
-    let optional = |old: &Option<String>, new: &Option<String>, check: fn(&str) -> Result<String>| match new.as_deref() {
+    let optional = |old: &Option<String>, new: &Option<String>, check: fn(&str) -> Result<String>| match new
+        .as_deref()
+    {
         None => Ok(old.clone()),
         Some("") => Ok(None),
         Some(text) => check(text).map(Some),
@@ -403,9 +422,11 @@ pub async fn update(
     }
     after.contact_email =
         optional(&before.contact_email, &update.contact_email, |e| validate::email("contact_email", e))?;
-    after.website_url = optional(&before.website_url, &update.website_url, |u| validate::url("website_url", u))?;
-    after.organization_type =
-        optional(&before.organization_type, &update.organization_type, |t| validate::name("organization_type", t))?;
+    after.website_url =
+        optional(&before.website_url, &update.website_url, |u| validate::url("website_url", u))?;
+    after.organization_type = optional(&before.organization_type, &update.organization_type, |t| {
+        validate::name("organization_type", t)
+    })?;
     for (path, value) in &update.set {
         slug::set_path(&mut after, path, value.clone())?;
     }
@@ -484,7 +505,11 @@ pub async fn resume(connection: &mut PgConnection, tenant: &TenantRef) -> Result
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub async fn delete(connection: &mut PgConnection, tenant: &TenantRef, grace: Duration) -> Result<Change<Tenant>> {
+pub async fn delete(
+    connection: &mut PgConnection,
+    tenant: &TenantRef,
+    grace: Duration,
+) -> Result<Change<Tenant>> {
     let found = find(connection, tenant).await?;
     if found.status == Status::Deleted {
         return Ok(Change::unchanged(found));
@@ -534,7 +559,9 @@ mod tests {
         assert_eq!(parse("Acme").unwrap(), TenantRef::Slug("acme".into()));
         assert_eq!(parse("acme.hackops.com").unwrap(), TenantRef::Slug("acme".into()));
         assert_eq!(parse("ACME.hackops.com:8443").unwrap(), TenantRef::Slug("acme".into()));
-        for wrong in ["hackops.com", "a.b.hackops.com", "acme.evil.com", "acme.evilhackops.com", ".hackops.com"] {
+        for wrong in
+            ["hackops.com", "a.b.hackops.com", "acme.evil.com", "acme.evilhackops.com", ".hackops.com"]
+        {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
         assert!(TenantRef::parse("acme.hackops.com", None).is_err());

@@ -60,9 +60,13 @@ impl Unit {
             (Self::Bytes, suffix) if suffix.eq_ignore_ascii_case("b") => 1,
             (Self::Bytes, suffix) => SIZES
                 .iter()
-                .find(|(short, long, _)| suffix.eq_ignore_ascii_case(short) || suffix.eq_ignore_ascii_case(long))
+                .find(|(short, long, _)| {
+                    suffix.eq_ignore_ascii_case(short) || suffix.eq_ignore_ascii_case(long)
+                })
                 .map(|(_, _, factor)| *factor)
-                .ok_or_else(|| format!("{suffix:?} is no unit of size; there are B, kB, MB, GB, TB and PB"))?,
+                .ok_or_else(|| {
+                    format!("{suffix:?} is no unit of size; there are B, kB, MB, GB, TB and PB")
+                })?,
         };
         let sign = if text.starts_with('-') { -1 } else { 1 };
         number
@@ -218,8 +222,9 @@ pub async fn track(
         });
     }
     let unit: Unit = metric.unit.parse()?;
-    let amount =
-        unit.parse_amount(&track.amount).map_err(|reason| Error::invalid("amount", track.amount.clone(), reason))?;
+    let amount = unit
+        .parse_amount(&track.amount)
+        .map_err(|reason| Error::invalid("amount", track.amount.clone(), reason))?;
     if amount == 0 || amount == i64::MIN {
         return Err(Error::invalid("amount", track.amount.clone(), "it has to be different from zero"));
     }
@@ -353,7 +358,8 @@ pub async fn stats(
 /// Makes sure that what a tenant uses fits a plan. The counters stay locked until the transaction ends, so that nothing
 /// is added between this look and the change of plan.
 pub(crate) async fn check_plan(connection: &mut PgConnection, tenant: &Tenant, plan: &Plan) -> Result<()> {
-    let counters = sqlx::query_file!("sql/usage/lock_counters.sql", tenant.id.0).fetch_all(connection).await?;
+    let counters =
+        sqlx::query_file!("sql/usage/lock_counters.sql", tenant.id.0).fetch_all(connection).await?;
     let excesses: Vec<Excess> = counters
         .into_iter()
         .filter_map(|counter| {
@@ -376,7 +382,8 @@ pub(crate) async fn count_admins(
     environment: &EnvironmentLimits,
 ) -> Result<()> {
     const METRIC: &str = "admins";
-    let stand_in = environment.get(&tenant.plan, METRIC, Unit::Count)?.map(|limit| limit.unwrap_or(UNLIMITED));
+    let stand_in =
+        environment.get(&tenant.plan, METRIC, Unit::Count)?.map(|limit| limit.unwrap_or(UNLIMITED));
     let answer = sqlx::query_file!("sql/usage/count_admins.sql", tenant.id.0, METRIC, amount, stand_in)
         .fetch_optional(connection)
         .await?;
@@ -407,7 +414,9 @@ mod tests {
         assert_eq!(bytes("5 GiB"), Ok(5 << 30));
         assert_eq!(bytes("-10kb"), Ok(-10240));
         assert_eq!(bytes("7"), Ok(7));
-        for bad in ["", "GB", "1.5GB", "1XB", "9223372036854775807kB", "--1", "1 GB GB", "9223372036854775808"] {
+        for bad in
+            ["", "GB", "1.5GB", "1XB", "9223372036854775807kB", "--1", "1 GB GB", "9223372036854775808"]
+        {
             assert!(bytes(bad).is_err(), "{bad}");
         }
         assert!(Unit::Count.parse_amount("1GB").is_err());

@@ -190,7 +190,9 @@ pub async fn add(
     let tenant = tenant::find(connection, &TenantRef::Id(tenant)).await?;
     tenant.refuse_deleted()?;
     let user = match &new.user {
-        UserRef::Id(id) => sqlx::query_file_scalar!("sql/user/by_id.sql", id.0).fetch_optional(&mut *connection).await?,
+        UserRef::Id(id) => {
+            sqlx::query_file_scalar!("sql/user/by_id.sql", id.0).fetch_optional(&mut *connection).await?
+        }
         UserRef::Email(email) => {
             Some(sqlx::query_file_scalar!("sql/user/create.sql", email).fetch_one(&mut *connection).await?)
         }
@@ -227,7 +229,11 @@ pub async fn add(
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub async fn list(connection: &mut PgConnection, tenant: &TenantRef, role: Option<Role>) -> Result<Vec<Member>> {
+pub async fn list(
+    connection: &mut PgConnection,
+    tenant: &TenantRef,
+    role: Option<Role>,
+) -> Result<Vec<Member>> {
     let tenant = tenant::find(connection, tenant).await?;
     sqlx::query_file_as!(Row, "sql/user/list.sql", tenant.id.0, role.map(Role::as_str))
         .fetch_all(connection)
@@ -284,10 +290,15 @@ pub async fn update(
     if before.role == Role::Owner && after.role != Role::Owner {
         refuse_last_owner(connection, &tenant, &before).await?;
     }
-    let written =
-        sqlx::query_file!("sql/user/update.sql", tenant.id.0, before.user_id.0, after.role.as_str(), after.permissions)
-            .execute(&mut *connection)
-            .await?;
+    let written = sqlx::query_file!(
+        "sql/user/update.sql",
+        tenant.id.0,
+        before.user_id.0,
+        after.role.as_str(),
+        after.permissions
+    )
+    .execute(&mut *connection)
+    .await?;
     crate::change::one_row("user", &before.email, written.rows_affected())?;
     match (before.role == Role::Admin, after.role == Role::Admin) {
         (false, true) => usage::count_admins(connection, &tenant, 1, environment).await?,
@@ -303,13 +314,18 @@ pub async fn update(
 ///
 /// # Errors
 /// [`Error::Refused`] for the last owner, [`Error::NotFound`].
-pub async fn remove(connection: &mut PgConnection, tenant: &TenantRef, user: &UserRef) -> Result<Change<Member>> {
+pub async fn remove(
+    connection: &mut PgConnection,
+    tenant: &TenantRef,
+    user: &UserRef,
+) -> Result<Change<Member>> {
     let (tenant, before) = lock(connection, tenant, user).await?;
     if before.role == Role::Owner {
         refuse_last_owner(connection, &tenant, &before).await?;
     }
-    let written =
-        sqlx::query_file!("sql/user/remove.sql", tenant.id.0, before.user_id.0).execute(&mut *connection).await?;
+    let written = sqlx::query_file!("sql/user/remove.sql", tenant.id.0, before.user_id.0)
+        .execute(&mut *connection)
+        .await?;
     crate::change::one_row("user", &before.email, written.rows_affected())?;
     if before.role == Role::Admin {
         usage::count_admins(connection, &tenant, -1, &EnvironmentLimits::default()).await?;
@@ -338,7 +354,8 @@ async fn refuse_last_owner(connection: &mut PgConnection, tenant: &Tenant, owner
 }
 
 async fn record(connection: &mut PgConnection, action: &str, tenant: &Tenant, member: &Member) -> Result<()> {
-    let details = serde_json::json!({ "email": member.email, "role": member.role, "permissions": member.permissions });
+    let details =
+        serde_json::json!({ "email": member.email, "role": member.role, "permissions": member.permissions });
     audit::record(connection, action, Some(tenant.id), details).await
 }
 

@@ -1,1 +1,7 @@
-fn main(){}
+//! Every integration test in one binary, since linking costs more than running most of them.
+
+// The attribute says nothing new to the compiler; clippy.toml's exceptions for tests go by it.
+#[cfg(test)]
+mod common;
+#[cfg(test)]
+mod embedded;

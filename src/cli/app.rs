@@ -20,60 +20,63 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `--dry-run`.
 #[derive(Debug, Clone, Copy, clap::Args)]
-pub(super) struct DryRun {
+pub(crate) struct DryRun {
     /// Do it for real, but roll it back and say what would have happened
     #[arg(long)]
-    pub(super) dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 impl DryRun {
     /// A note on what was done, or would have been.
-    pub(super) fn word(self, done: &str, would: &str) -> String {
+    pub(crate) fn word(self, done: &str, would: &str) -> String {
         if self.dry_run { format!("would {would}") } else { done.to_owned() }
     }
 }
 
 /// `--yes`.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct Confirmation {
+pub(crate) struct Confirmation {
     /// Do not ask
     #[arg(short, long)]
-    pub(super) yes: bool,
+    pub(crate) yes: bool,
     /// Name what is to be destroyed, where the profile is protected
     #[arg(long, value_name = "SLUG")]
-    pub(super) confirm: Option<String>,
+    pub(crate) confirm: Option<String>,
 }
 
-pub(super) struct App {
-    pub(super) config: Config,
-    pub(super) output: Output,
-    pub(super) notes: Notes,
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) output: Output,
+    pub(crate) notes: Notes,
     input: bool,
     ephemeral: Option<Ephemeral>,
 }
 
 impl App {
-    pub(super) fn new(config: Config, output: Output, notes: Notes, input: bool) -> Self {
+    pub(crate) fn new(config: Config, output: Output, notes: Notes, input: bool) -> Self {
         Self { config, output, notes, input, ephemeral: None }
     }
 
     /// Limits from this process's environment.
-    pub(super) fn environment(&self) -> EnvironmentLimits {
+    pub(crate) fn environment(&self) -> EnvironmentLimits {
         EnvironmentLimits::from_variables(std::env::vars())
     }
 
     /// The tenant that an argument names.
-    pub(super) fn tenant(&self, text: &str) -> Result<TenantRef> {
+    pub(crate) fn tenant(&self, text: &str) -> Result<TenantRef> {
         TenantRef::parse(text, self.config.base_domain.value.as_deref())
     }
 
     /// The private server of this machine's user.
-    pub(super) fn persistent(&self) -> Result<Persistent> {
-        Ok(Persistent::at(Persistent::default_dir()?))
+    pub(crate) fn persistent(&self) -> Result<Persistent> {
+        Ok(Persistent::at(match &self.config.data_dir.value {
+            Some(dir) => dir.clone(),
+            None => Persistent::default_dir()?,
+        }))
     }
 
     /// Where the database is; starts a private server where that is what was asked for.
-    pub(super) fn options(&mut self) -> Result<PgConnectOptions> {
+    pub(crate) fn options(&mut self) -> Result<PgConnectOptions> {
         let Some(target) = &self.config.target else { return Err(Error::NoDatabase) };
         match &target.value {
             Target::Url(url) => db::parse_url(url.expose_secret()),
@@ -94,7 +97,7 @@ impl App {
     }
 
     /// A session with the database as it is.
-    pub(super) async fn connect(&mut self) -> anyhow::Result<Session> {
+    pub(crate) async fn connect(&mut self) -> anyhow::Result<Session> {
         let options = self.options()?;
         let host = match options.get_socket() {
             Some(socket) => socket.display().to_string(),
@@ -104,8 +107,9 @@ impl App {
             .ok()
             .and_then(|seconds| seconds.parse().ok())
             .map_or(CONNECT_TIMEOUT, Duration::from_secs);
-        let connection =
-            db::connect(options, timeout).await.with_context(|| format!("cannot connect to PostgreSQL at {host}"))?;
+        let connection = db::connect(options, timeout)
+            .await
+            .with_context(|| format!("cannot connect to PostgreSQL at {host}"))?;
         let mut session = Session::new(connection);
         session.statement_timeout = self.config.statement_timeout.value;
         session.lock_timeout = self.config.lock_timeout.value;
@@ -114,7 +118,7 @@ impl App {
     }
 
     /// A session with a control plane. A private server for one command gets its control plane here.
-    pub(super) async fn session(&mut self) -> anyhow::Result<Session> {
+    pub(crate) async fn session(&mut self) -> anyhow::Result<Session> {
         let fresh = self.ephemeral.is_none();
         let mut session = self.connect().await?;
         if fresh && self.ephemeral.is_some() {
@@ -127,7 +131,7 @@ impl App {
     }
 
     /// Runs a change in a transaction of the control plane, and rolls it back where it is a dry run.
-    pub(super) async fn write<T>(
+    pub(crate) async fn write<T>(
         &mut self,
         dry_run: DryRun,
         change: impl AsyncFnOnce(&mut Transaction<'_>) -> Result<T>,
@@ -144,7 +148,7 @@ impl App {
     }
 
     /// Runs a look at the control plane.
-    pub(super) async fn read<T>(
+    pub(crate) async fn read<T>(
         &mut self,
         look: impl AsyncFnOnce(&mut Transaction<'_>) -> Result<T>,
     ) -> anyhow::Result<T> {
@@ -152,12 +156,12 @@ impl App {
     }
 
     /// Whether somebody is there to answer.
-    pub(super) fn interactive(&self) -> bool {
+    pub(crate) fn interactive(&self) -> bool {
         self.input && io::stdin().is_terminal() && io::stderr().is_terminal()
     }
 
     /// Asks whether to go on with a destruction, unless that was said already.
-    pub(super) fn confirm(&self, name: &str, what: &str, said: &Confirmation) -> anyhow::Result<()> {
+    pub(crate) fn confirm(&self, name: &str, what: &str, said: &Confirmation) -> anyhow::Result<()> {
         if let Some(confirmed) = &said.confirm {
             return if confirmed == name {
                 Ok(())
@@ -180,15 +184,27 @@ impl App {
             return Ok(());
         }
         if !self.interactive() {
-            return Err(Error::refused(format!("{what} needs consent, and nobody is there to ask"), "pass --yes").into());
+            return Err(Error::refused(
+                format!("{what} needs consent, and nobody is there to ask"),
+                "pass --yes",
+            )
+            .into());
         }
-        let agreed =
-            dialoguer::Confirm::new().with_prompt(format!("{what}?")).default(false).interact().map_err(prompt_error)?;
+        let agreed = dialoguer::Confirm::new()
+            .with_prompt(format!("{what}?"))
+            .default(false)
+            .interact()
+            .map_err(prompt_error)?;
         if agreed { Ok(()) } else { Err(Error::Refused { what: "declined".into(), hint: None }.into()) }
     }
 
     /// An argument that was left out: asked for at a terminal, an error elsewhere.
-    pub(super) fn ask(&self, field: &'static str, prompt: &str, default: Option<String>) -> anyhow::Result<String> {
+    pub(crate) fn ask(
+        &self,
+        field: &'static str,
+        prompt: &str,
+        default: Option<String>,
+    ) -> anyhow::Result<String> {
         if !self.interactive() {
             return Err(missing(field));
         }
@@ -200,7 +216,7 @@ impl App {
     }
 
     /// A choice that was left out: offered at a terminal, an error elsewhere.
-    pub(super) fn choose(&self, prompt: &str, choices: &[String], default: usize) -> anyhow::Result<usize> {
+    pub(crate) fn choose(&self, prompt: &str, choices: &[String], default: usize) -> anyhow::Result<usize> {
         Ok(dialoguer::Select::new()
             .with_prompt(prompt)
             .items(choices)
@@ -211,7 +227,7 @@ impl App {
 }
 
 /// A required argument that nobody gave.
-pub(super) fn missing(field: &'static str) -> anyhow::Error {
+pub(crate) fn missing(field: &'static str) -> anyhow::Error {
     Error::Invalid {
         field,
         value: String::new(),

@@ -10,7 +10,7 @@ use tenancy::{Error, ErrorKind};
 use crate::output::{Notes, Output, Printable};
 
 /// What each exit code means, as `tenantctl help exit-codes` prints it.
-pub(super) const CODES: &[(u8, &str)] = &[
+pub(crate) const CODES: &[(u8, &str)] = &[
     (0, "done, or nothing to do"),
     (1, "unexpected failure"),
     (2, "wrong usage, invalid input or configuration"),
@@ -28,7 +28,7 @@ pub(super) const CODES: &[(u8, &str)] = &[
 /// Ctrl-C, SIGTERM or SIGHUP.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
-pub(super) struct Interrupted;
+pub(crate) struct Interrupted;
 
 fn code(kind: ErrorKind) -> u8 {
     match kind {
@@ -45,7 +45,7 @@ fn code(kind: ErrorKind) -> u8 {
 }
 
 /// Prints what a verb returned and gives its exit code.
-pub(super) fn finish(mut report: Box<dyn Printable>, output: &Output, notes: &Notes) -> ExitCode {
+pub(crate) fn finish(mut report: Box<dyn Printable>, output: &Output, notes: &Notes) -> ExitCode {
     if let Err(error) = output.print(report.as_ref()) {
         return fail(&error.into(), notes);
     }
@@ -60,11 +60,13 @@ pub(super) fn finish(mut report: Box<dyn Printable>, output: &Output, notes: &No
 }
 
 /// Prints a failure and gives its exit code.
-pub(super) fn fail(error: &anyhow::Error, notes: &Notes) -> ExitCode {
+pub(crate) fn fail(error: &anyhow::Error, notes: &Notes) -> ExitCode {
     let io_kind = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
     match io_kind {
         // The reader of our output had enough.
-        Some(io::ErrorKind::BrokenPipe) if error.downcast_ref::<Error>().is_none() => return ExitCode::SUCCESS,
+        Some(io::ErrorKind::BrokenPipe) if error.downcast_ref::<Error>().is_none() => {
+            return ExitCode::SUCCESS;
+        }
         _ => {}
     }
     if error.downcast_ref::<Interrupted>().is_some() || io_kind == Some(io::ErrorKind::Interrupted) {
@@ -89,7 +91,7 @@ pub(super) fn fail(error: &anyhow::Error, notes: &Notes) -> ExitCode {
 }
 
 /// Prints clap's own errors and help.
-pub(super) fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+pub(crate) fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     if !error.use_stderr() {
         // --help and --version: a closed standard output is nobody's failure.
         let _closed = error.print();
@@ -97,7 +99,9 @@ pub(super) fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     }
     let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
     let json = words.windows(2).any(|pair| matches!(pair, ["-o" | "--output", "json" | "ndjson"]))
-        || words.iter().any(|word| matches!(*word, "-ojson" | "--output=json" | "-o=json" | "--output=ndjson"));
+        || words
+            .iter()
+            .any(|word| matches!(*word, "-ojson" | "--output=json" | "-o=json" | "--output=ndjson"));
     if json {
         let text = error.render().to_string();
         let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();

@@ -8,7 +8,7 @@ use super::{Cli, exit};
 use crate::output::{Printable, Report, View};
 
 #[derive(Debug, ClapArgs)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// A command, or `exit-codes`
     topic: Vec<String>,
 }
@@ -29,7 +29,7 @@ struct Help {
 }
 
 impl Args {
-    pub(super) fn run(self) -> anyhow::Result<Box<dyn Printable>> {
+    pub(crate) fn run(self) -> anyhow::Result<Box<dyn Printable>> {
         if self.topic == ["exit-codes"] {
             let codes = exit::CODES.iter().map(|(code, meaning)| ExitCode { code: *code, meaning });
             return Ok(Box::new(ExitCodes(codes.collect())));

@@ -5,6 +5,7 @@ mod completions;
 mod config;
 mod db;
 mod demo;
+mod existing;
 mod exit;
 mod help;
 mod plan;
@@ -39,7 +40,7 @@ pub(crate) struct Cli {
 /// Options of every command.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Global options")]
-struct Global {
+pub(crate) struct Global {
     /// Format of the output
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     output: Format,
@@ -175,7 +176,9 @@ fn colour(choice: clap::ColorChoice, stream: &impl IsTerminal) -> bool {
         clap::ColorChoice::Never => false,
         clap::ColorChoice::Auto if set("NO_COLOR") => false,
         clap::ColorChoice::Auto if std::env::var("CLICOLOR_FORCE").is_ok_and(|v| v != "0") => true,
-        clap::ColorChoice::Auto => stream.is_terminal() && std::env::var("CLICOLOR").map_or(true, |v| v != "0"),
+        clap::ColorChoice::Auto => {
+            stream.is_terminal() && std::env::var("CLICOLOR").map_or(true, |v| v != "0")
+        }
     }
 }
 
@@ -192,7 +195,9 @@ fn start_logging(verbose: u8) {
 
 async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut hang_up)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup())) else {
+    let (Ok(mut terminate), Ok(mut hang_up)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {
@@ -222,5 +227,8 @@ impl Command {
 /// A time for people and pipes: RFC 3339, in UTC, to the second.
 fn time(time: time::OffsetDateTime) -> String {
     let utc = time.to_offset(time::UtcOffset::UTC);
-    utc.replace_nanosecond(0).unwrap_or(utc).format(&time::format_description::well_known::Rfc3339).unwrap_or_default()
+    utc.replace_nanosecond(0)
+        .unwrap_or(utc)
+        .format(&time::format_description::well_known::Rfc3339)
+        .unwrap_or_default()
 }

@@ -92,7 +92,10 @@ mod tests {
         for url in ["postgres://u:hunter2@host:notaport/db", "mysql://u:hunter2@host/db", "hunter2"] {
             let error = parse_url(url).unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::Invalid);
-            assert!(!error.to_string().contains("hunter2") && !format!("{error:?}").contains("hunter2"), "{error:?}");
+            assert!(
+                !error.to_string().contains("hunter2") && !format!("{error:?}").contains("hunter2"),
+                "{error:?}"
+            );
         }
     }
 
@@ -100,6 +103,9 @@ mod tests {
     fn a_connection_says_who_it_is() {
         let named = prepare(parse_url("postgres://h/db?application_name=billing").unwrap());
         assert_eq!(named.get_application_name(), Some("billing"));
-        assert_eq!(prepare(parse_url("postgres://h/db").unwrap()).get_application_name(), Some(APPLICATION_NAME));
+        assert_eq!(
+            prepare(parse_url("postgres://h/db").unwrap()).get_application_name(),
+            Some(APPLICATION_NAME)
+        );
     }
 }

@@ -67,13 +67,19 @@ pub async fn migrate(transaction: &mut Transaction<'_>, role_prefix: &str) -> Re
             Some(known) if known.checksum == applied.checksum => {}
             Some(_) => {
                 return Err(Error::SchemaVersion {
-                    what: format!("migration {} in the database differs from this program's", applied.version),
+                    what: format!(
+                        "migration {} in the database differs from this program's",
+                        applied.version
+                    ),
                     hint: "use the tenantctl that migrated the database, or a newer one".into(),
                 });
             }
             None => {
                 return Err(Error::SchemaVersion {
-                    what: format!("the database has migration {}, which this program does not know", applied.version),
+                    what: format!(
+                        "the database has migration {}, which this program does not know",
+                        applied.version
+                    ),
                     hint: "use a newer tenantctl".into(),
                 });
             }
@@ -91,7 +97,9 @@ pub async fn migrate(transaction: &mut Transaction<'_>, role_prefix: &str) -> Re
     let fixed = sqlx::query_file_scalar!("sql/db/role_prefix.sql").fetch_one(&mut *connection).await?;
     if fixed != role_prefix {
         return Err(Error::Configuration {
-            what: format!("role_prefix is {role_prefix:?}, but this database's control plane was made with {fixed:?}"),
+            what: format!(
+                "role_prefix is {role_prefix:?}, but this database's control plane was made with {fixed:?}"
+            ),
             hint: Some(format!("set role_prefix: {fixed}")),
         });
     }

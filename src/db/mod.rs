@@ -2,10 +2,12 @@
 
 mod connect;
 pub mod embedded;
+mod facts;
 mod migrate;
 pub mod quote;
 mod transaction;
 
 pub use connect::{PoolSettings, connect, parse_url, pool};
+pub use facts::{Facts, facts};
 pub use migrate::{AppliedMigration, Migrations, migrate, required_version};
 pub use transaction::{Session, Transaction};

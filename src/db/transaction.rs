@@ -63,10 +63,11 @@ impl Session {
     pub async fn begin_as_owner(&mut self) -> Result<Transaction<'_>> {
         let set_role = format!("SET LOCAL ROLE {};", ident(&format!("{}_owner", self.role_prefix)));
         let missing = self.schema_missing();
-        let mut transaction = self.begin_with(&set_role).await.map_err(|error| match sqlstate(&error).as_deref() {
-            Some("22023") => missing,
-            _ => error,
-        })?;
+        let mut transaction =
+            self.begin_with(&set_role).await.map_err(|error| match sqlstate(&error).as_deref() {
+                Some("22023") => missing,
+                _ => error,
+            })?;
         check_version(&mut transaction).await?;
         Ok(transaction)
     }
@@ -102,11 +103,17 @@ async fn check_version(connection: &mut PgConnection) -> Result<()> {
     let (what, hint) = match found {
         Ok(found) if found.version == needed => return Ok(()),
         Ok(found) if found.version < needed => (
-            format!("the control plane's schema is at version {}, this program needs {needed}", found.version),
+            format!(
+                "the control plane's schema is at version {}, this program needs {needed}",
+                found.version
+            ),
             "run `tenantctl db migrate`",
         ),
         Ok(found) => (
-            format!("the control plane's schema is at version {}, newer than this program's {needed}", found.version),
+            format!(
+                "the control plane's schema is at version {}, newer than this program's {needed}",
+                found.version
+            ),
             "use a newer tenantctl",
         ),
         Err(error) => match error.as_database_error().and_then(|e| e.code()).as_deref() {

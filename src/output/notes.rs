@@ -24,14 +24,22 @@ impl Notes {
     }
 
     /// What went wrong, why, and what to do next.
-    pub(crate) fn error(&self, code: &str, message: &str, causes: &[String], hint: Option<&str>, details: &Value) {
+    pub(crate) fn error(
+        &self,
+        code: &str,
+        message: &str,
+        causes: &[String],
+        hint: Option<&str>,
+        details: &Value,
+    ) {
         if self.json {
             let mut message = message.to_owned();
             for cause in causes {
                 message.push_str(": ");
                 message.push_str(cause);
             }
-            let error = json!({ "error": { "code": code, "message": message, "hint": hint, "details": details } });
+            let error =
+                json!({ "error": { "code": code, "message": message, "hint": hint, "details": details } });
             self.line(&error.to_string());
             return;
         }

@@ -25,7 +25,10 @@ pub(super) fn render(view: &View, terminal: bool) -> String {
         }
         View::List { headers, rows } => {
             let header = headers.iter().map(|h| (*h).to_owned()).collect();
-            columns(std::iter::once(header).chain(rows.iter().map(|row| row.iter().map(|c| printable(c)).collect())))
+            columns(
+                std::iter::once(header)
+                    .chain(rows.iter().map(|row| row.iter().map(|c| printable(c)).collect())),
+            )
         }
         View::Record(fields) => {
             columns(fields.iter().map(|(label, value)| vec![(*label).to_owned(), printable(value)]))
@@ -35,7 +38,7 @@ pub(super) fn render(view: &View, terminal: bool) -> String {
 
 fn boxed() -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_width(terminal_size::terminal_size().map_or(WIDTH, |(width, _)| width.0));
     table
 }

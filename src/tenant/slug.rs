@@ -10,12 +10,67 @@ use crate::{Error, Result};
 
 /// Words that a slug may not be: a tenant's slug becomes a host name and a path segment, where these mean the platform.
 const RESERVED: &[&str] = &[
-    "about", "account", "accounts", "admin", "administrator", "api", "app", "apps", "assets", "auth", "autoconfig",
-    "autodiscover", "billing", "blog", "cdn", "dashboard", "docs", "email", "ftp", "health",
-    "help", "host", "hostmaster", "imap", "internal", "localhost", "login", "logout", "mail", "mx",
-    "none", "ns", "ns1", "ns2", "null", "oauth", "pop", "pop3", "postmaster", "public", "register",
-    "root", "security", "settings", "signin", "signup", "smtp", "ssl", "static", "status", "support",
-    "system", "tenancy", "tenant", "tenants", "undefined", "user", "users", "webmaster", "wpad", "www",
+    "about",
+    "account",
+    "accounts",
+    "admin",
+    "administrator",
+    "api",
+    "app",
+    "apps",
+    "assets",
+    "auth",
+    "autoconfig",
+    "autodiscover",
+    "billing",
+    "blog",
+    "cdn",
+    "dashboard",
+    "docs",
+    "email",
+    "ftp",
+    "health",
+    "help",
+    "host",
+    "hostmaster",
+    "imap",
+    "internal",
+    "localhost",
+    "login",
+    "logout",
+    "mail",
+    "mx",
+    "none",
+    "ns",
+    "ns1",
+    "ns2",
+    "null",
+    "oauth",
+    "pop",
+    "pop3",
+    "postmaster",
+    "public",
+    "register",
+    "root",
+    "security",
+    "settings",
+    "signin",
+    "signup",
+    "smtp",
+    "ssl",
+    "static",
+    "status",
+    "support",
+    "system",
+    "tenancy",
+    "tenant",
+    "tenants",
+    "undefined",
+    "user",
+    "users",
+    "webmaster",
+    "wpad",
+    "www",
 ];
 
 /// The longest label of a domain name (RFC 1035, section 2.3.4).
@@ -99,7 +154,8 @@ fn check_grammar(text: &str) -> Result<()> {
         return Ok(());
     };
     let suggestion = text.trim().to_lowercase().replace([' ', '_', '.'], "-");
-    let hint = (suggestion != text && check_grammar(&suggestion).is_ok()).then(|| format!("try {suggestion:?}"));
+    let hint =
+        (suggestion != text && check_grammar(&suggestion).is_ok()).then(|| format!("try {suggestion:?}"));
     Err(Error::Invalid { field: "slug", value: text.into(), reason: reason.into(), hint })
 }
 
@@ -151,8 +207,22 @@ mod tests {
             assert!(good.parse::<Slug>().is_ok(), "{good}");
         }
         for bad in [
-            "", "a", "-a", "a-", "Acme", "a_b", "a b", "é", "xn--80ak", &"a".repeat(64), "a'; DROP", "a.b",
-            "0b6f4e1c-7f7a-4c39-9c1e-7e1f6f6a2a11", "admin", "www", "api",
+            "",
+            "a",
+            "-a",
+            "a-",
+            "Acme",
+            "a_b",
+            "a b",
+            "é",
+            "xn--80ak",
+            &"a".repeat(64),
+            "a'; DROP",
+            "a.b",
+            "0b6f4e1c-7f7a-4c39-9c1e-7e1f6f6a2a11",
+            "admin",
+            "www",
+            "api",
         ] {
             assert!(bad.parse::<Slug>().is_err(), "{bad}");
         }
@@ -161,7 +231,10 @@ mod tests {
     #[test]
     fn a_name_makes_a_slug() {
         assert_eq!(Slug::from_name("Acme University").unwrap().as_str(), "acme-university");
-        assert_eq!(Slug::from_name("Robert'); DROP TABLE tenants;--").unwrap().as_str(), "robert-drop-table-tenants");
+        assert_eq!(
+            Slug::from_name("Robert'); DROP TABLE tenants;--").unwrap().as_str(),
+            "robert-drop-table-tenants"
+        );
         assert!(Slug::from_name("日本").is_err());
         assert!(Slug::from_name("Admin").is_err());
     }

@@ -8,14 +8,14 @@ use crate::cli::app::App;
 use crate::output::{Report, View};
 
 #[derive(Debug, ClapArgs)]
-pub(super) struct Args {}
+pub(crate) struct Args {}
 
 #[derive(Serialize)]
 #[serde(transparent)]
-pub(super) struct List(Vec<Plan>);
+pub(crate) struct List(Vec<Plan>);
 
 impl Args {
-    pub(super) async fn run(self, app: &mut App) -> anyhow::Result<List> {
+    pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<List> {
         let environment = app.environment();
         Ok(List(app.read(async |tx| plan::list(tx, &environment).await).await?))
     }

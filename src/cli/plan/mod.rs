@@ -9,7 +9,7 @@ use super::app::App;
 use crate::output::Printable;
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum Verb {
+pub(crate) enum Verb {
     /// List the plans
     #[command(visible_alias = "ls")]
     List(list::Args),
@@ -18,7 +18,7 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    pub(super) async fn run(self, app: &mut App) -> anyhow::Result<Box<dyn Printable>> {
+    pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Box<dyn Printable>> {
         Ok(match self {
             Self::List(args) => Box::new(args.run(app).await?),
             Self::Show(args) => Box::new(args.run(app).await?),

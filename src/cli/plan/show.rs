@@ -8,17 +8,17 @@ use crate::cli::app::App;
 use crate::output::{Report, View};
 
 #[derive(Debug, ClapArgs)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// Key of the plan
     plan: String,
 }
 
 #[derive(Serialize)]
 #[serde(transparent)]
-pub(super) struct Show(Plan);
+pub(crate) struct Show(Plan);
 
 impl Args {
-    pub(super) async fn run(self, app: &mut App) -> anyhow::Result<Show> {
+    pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Show> {
         let environment = app.environment();
         Ok(Show(app.read(async |tx| plan::show(tx, &self.plan, &environment).await).await?))
     }

@@ -9,7 +9,7 @@ use super::Changed;
 use crate::cli::app::{App, DryRun};
 
 #[derive(Debug, ClapArgs)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// Name of the tenant, for people
     name: Option<String>,
     /// Unique short name, also its host name [default: made from the name]
@@ -38,7 +38,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    pub(super) async fn run(self, app: &mut App) -> anyhow::Result<Changed> {
+    pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Changed> {
         let asked = self.name.is_none();
         let name = match self.name {
             Some(name) => name,
@@ -63,7 +63,9 @@ impl Args {
         };
         let contact_email = optional(self.contact_email, "contact_email", "Contact e-mail (empty for none)")?;
         let owner = match self.owner {
-            None => optional(None, "owner", "E-mail of the owner (empty for none)")?.map(|o| o.parse()).transpose()?,
+            None => optional(None, "owner", "E-mail of the owner (empty for none)")?
+                .map(|o| o.parse())
+                .transpose()?,
             owner => owner,
         };
         let new = NewTenant {
@@ -76,7 +78,8 @@ impl Args {
             owner,
         };
         let if_not_exists = self.if_not_exists;
-        let change = app.write(self.dry_run, async |tx| tenant::create(tx, &new, if_not_exists).await).await?;
+        let change =
+            app.write(self.dry_run, async |tx| tenant::create(tx, &new, if_not_exists).await).await?;
         let (created, owner) = (change.outcome == Outcome::Created, new.owner.is_some());
         let mut changed = Changed::new(change, self.dry_run, "created", "create", "exists already");
         if created {

@@ -8,7 +8,7 @@ use crate::cli::app::App;
 use crate::output::{Report, View};
 
 #[derive(Debug, ClapArgs)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// Only tenants in this state: active, suspended or deleted (may be given more than once) [default: not deleted]
     #[arg(long, value_name = "STATUS")]
     status: Vec<Status>,
@@ -22,10 +22,10 @@ pub(super) struct Args {
 
 #[derive(Serialize)]
 #[serde(transparent)]
-pub(super) struct List(Vec<Tenant>);
+pub(crate) struct List(Vec<Tenant>);
 
 impl Args {
-    pub(super) async fn run(self, app: &mut App) -> anyhow::Result<List> {
+    pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<List> {
         let filter = Filter { status: self.status, plan: self.plan, text: self.filter };
         Ok(List(app.read(async |tx| tenant::list(tx, &filter).await).await?))
     }

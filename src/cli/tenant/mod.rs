@@ -17,7 +17,7 @@ use super::completions::tenant_slugs;
 use crate::output::{Printable, Report, View};
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum Verb {
+pub(crate) enum Verb {
     /// Create a tenant
     Create(create::Args),
     /// List tenants
@@ -36,7 +36,7 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    pub(super) async fn run(self, app: &mut App) -> anyhow::Result<Box<dyn Printable>> {
+    pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Box<dyn Printable>> {
         Ok(match self {
             Self::Create(args) => Box::new(args.run(app).await?),
             Self::List(args) => Box::new(args.run(app).await?),
@@ -51,15 +51,15 @@ impl Verb {
 
 /// The argument that names a tenant.
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct TenantArg {
+pub(crate) struct TenantArg {
     /// Slug, UUID, earlier slug, or host name under the base domain
     #[arg(value_name = "TENANT", add = clap_complete::ArgValueCompleter::new(tenant_slugs))]
-    pub(in crate::cli) tenant: String,
+    pub(crate) tenant: String,
 }
 
 /// A tenant after a verb that changes it.
 #[derive(Serialize)]
-struct Changed {
+pub(crate) struct Changed {
     #[serde(flatten)]
     change: Change<Tenant>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]

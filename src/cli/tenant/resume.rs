@@ -7,7 +7,7 @@ use super::{Changed, TenantArg};
 use crate::cli::app::{App, DryRun};
 
 #[derive(Debug, ClapArgs)]
-pub(super) struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     tenant: TenantArg,
     #[command(flatten)]
@@ -15,7 +15,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    pub(super) async fn run(self, app: &mut App) -> anyhow::Result<Changed> {
+    pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Changed> {
         let tenant = app.tenant(&self.tenant.tenant)?;
         let change = app.write(self.dry_run, async |tx| tenant::resume(tx, &tenant).await).await?;
         Ok(Changed::new(change, self.dry_run, "resumed", "resume", "is active already"))

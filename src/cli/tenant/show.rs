@@ -9,17 +9,17 @@ use crate::cli::app::App;
 use crate::output::{Report, View};
 
 #[derive(Debug, ClapArgs)]
-pub(super) struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     tenant: TenantArg,
 }
 
 #[derive(Serialize)]
 #[serde(transparent)]
-pub(super) struct Show(Tenant);
+pub(crate) struct Show(Tenant);
 
 impl Args {
-    pub(super) async fn run(self, app: &mut App) -> anyhow::Result<Show> {
+    pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Show> {
         let tenant = app.tenant(&self.tenant.tenant)?;
         Ok(Show(app.read(async |tx| tenant::find(tx, &tenant).await).await?))
     }

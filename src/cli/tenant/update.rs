@@ -10,7 +10,7 @@ use crate::cli::app::{App, DryRun};
 
 #[derive(Debug, ClapArgs)]
 #[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
-pub(super) struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     tenant: TenantArg,
     /// New name
@@ -47,7 +47,7 @@ fn parse_set(text: &str) -> Result<(String, Value), Error> {
 }
 
 impl Args {
-    pub(super) async fn run(self, app: &mut App) -> anyhow::Result<Changed> {
+    pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Changed> {
         let tenant = app.tenant(&self.tenant.tenant)?;
         let environment = app.environment();
         let update = Update {
@@ -58,8 +58,9 @@ impl Args {
             website_url: self.website_url,
             set: self.set,
         };
-        let change =
-            app.write(self.dry_run, async |tx| tenant::update(tx, &tenant, &update, &environment).await).await?;
+        let change = app
+            .write(self.dry_run, async |tx| tenant::update(tx, &tenant, &update, &environment).await)
+            .await?;
         Ok(Changed::new(change, self.dry_run, "updated", "update", "is like that already"))
     }
 }

@@ -9,7 +9,7 @@ use super::app::App;
 use crate::output::Printable;
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum Verb {
+pub(crate) enum Verb {
     /// Record usage, if the plan's limit allows it
     Track(track::Args),
     /// Show what a tenant has used of its limits
@@ -17,7 +17,7 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    pub(super) async fn run(self, app: &mut App) -> anyhow::Result<Box<dyn Printable>> {
+    pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Box<dyn Printable>> {
         Ok(match self {
             Self::Track(args) => Box::new(args.run(app).await?),
             Self::Stats(args) => Box::new(args.run(app).await?),

@@ -10,17 +10,17 @@ use crate::cli::tenant::TenantArg;
 use crate::output::{Report, View};
 
 #[derive(Debug, ClapArgs)]
-pub(super) struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     tenant: TenantArg,
 }
 
 #[derive(Serialize)]
 #[serde(transparent)]
-pub(super) struct Stats(Vec<Stat>);
+pub(crate) struct Stats(Vec<Stat>);
 
 impl Args {
-    pub(super) async fn run(self, app: &mut App) -> anyhow::Result<Stats> {
+    pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Stats> {
         let tenant = app.tenant(&self.tenant.tenant)?;
         let environment = app.environment();
         Ok(Stats(app.read(async |tx| usage::stats(tx, &tenant, &environment).await).await?))

@@ -12,7 +12,7 @@ use crate::cli::tenant::TenantArg;
 use crate::output::{Report, View};
 
 #[derive(Debug, ClapArgs)]
-pub(super) struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     tenant: TenantArg,
     /// What was used
@@ -32,11 +32,12 @@ pub(super) struct Args {
 }
 
 fn parse_time(text: &str) -> Result<OffsetDateTime, String> {
-    OffsetDateTime::parse(text, &Rfc3339).map_err(|error| format!("{error}; write for example 2026-11-30T12:00:00Z"))
+    OffsetDateTime::parse(text, &Rfc3339)
+        .map_err(|error| format!("{error}; write for example 2026-11-30T12:00:00Z"))
 }
 
 #[derive(Serialize)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     #[serde(flatten)]
     tracked: Tracked,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -46,11 +47,12 @@ pub(super) struct Answer {
 }
 
 impl Args {
-    pub(super) async fn run(self, app: &mut App) -> anyhow::Result<Answer> {
+    pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Answer> {
         let tenant = app.tenant(&self.tenant.tenant)?;
         let environment = app.environment();
         let track = Track { metric: self.metric, amount: self.amount, key: self.key, at: self.at };
-        let answer = app.write(self.dry_run, async |tx| usage::track(tx, &tenant, &track, &environment).await).await;
+        let answer =
+            app.write(self.dry_run, async |tx| usage::track(tx, &tenant, &track, &environment).await).await;
         let dry_run = self.dry_run.dry_run;
         match answer {
             Ok(tracked) => Ok(Answer { tracked, dry_run, rejection: None }),
@@ -94,7 +96,10 @@ impl Report for Answer {
             ("USED", tracked.unit.format(tracked.used)),
             ("LIMIT", super::bound(tracked.unit, tracked.limit)),
             ("REMAINING", super::bound(tracked.unit, tracked.remaining)),
-            ("OUTCOME", if tracked.outcome == Decision::Duplicate { "duplicate" } else { "accepted" }.to_owned()),
+            (
+                "OUTCOME",
+                if tracked.outcome == Decision::Duplicate { "duplicate" } else { "accepted" }.to_owned(),
+            ),
         ])
     }
 

@@ -9,7 +9,7 @@ use crate::cli::app::{App, DryRun};
 use crate::cli::completions::tenant_slugs;
 
 #[derive(Debug, ClapArgs)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// Slug, UUID, earlier slug, or host name under the base domain
     #[arg(add = clap_complete::ArgValueCompleter::new(tenant_slugs))]
     tenant: Option<String>,
@@ -28,7 +28,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    pub(super) async fn run(self, app: &mut App) -> anyhow::Result<Changed> {
+    pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Changed> {
         let tenant = match self.tenant {
             Some(tenant) => tenant,
             None => app.ask("tenant", "Tenant", None)?,

@@ -9,7 +9,7 @@ use crate::cli::tenant::TenantArg;
 use crate::output::{Report, View};
 
 #[derive(Debug, ClapArgs)]
-pub(super) struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     tenant: TenantArg,
     /// Only users with this role
@@ -19,10 +19,10 @@ pub(super) struct Args {
 
 #[derive(Serialize)]
 #[serde(transparent)]
-pub(super) struct List(Vec<Member>);
+pub(crate) struct List(Vec<Member>);
 
 impl Args {
-    pub(super) async fn run(self, app: &mut App) -> anyhow::Result<List> {
+    pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<List> {
         let tenant = app.tenant(&self.tenant.tenant)?;
         let role = self.role;
         Ok(List(app.read(async |tx| user::list(tx, &tenant, role).await).await?))

@@ -14,7 +14,7 @@ use super::app::{App, DryRun};
 use crate::output::{Printable, Report, View};
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum Verb {
+pub(crate) enum Verb {
     /// Add a user to a tenant
     Add(add::Args),
     /// List the users of a tenant
@@ -28,7 +28,7 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    pub(super) async fn run(self, app: &mut App) -> anyhow::Result<Box<dyn Printable>> {
+    pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Box<dyn Printable>> {
         Ok(match self {
             Self::Add(args) => Box::new(args.run(app).await?),
             Self::List(args) => Box::new(args.run(app).await?),
@@ -40,7 +40,7 @@ impl Verb {
 
 /// The option that gives permissions.
 #[derive(Debug, clap::Args)]
-struct Permissions {
+pub(crate) struct Permissions {
     /// Permission, as can_manage_events=true (may be given more than once)
     #[arg(long = "permission", value_name = "NAME=BOOL", value_parser = permission)]
     permissions: Vec<(String, bool)>,
@@ -58,7 +58,7 @@ impl Permissions {
 
 /// A membership after a verb that changes it.
 #[derive(Serialize)]
-struct Changed {
+pub(crate) struct Changed {
     #[serde(flatten)]
     change: Change<Member>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]

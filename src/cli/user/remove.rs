@@ -3,15 +3,14 @@
 use clap::Args as ClapArgs;
 use tenancy::tenant;
 use tenancy::user::{self, UserRef};
-use tenancy::{Change, Error, ErrorKind, Outcome};
 
 use super::Changed;
 use crate::cli::app::{App, Confirmation, DryRun};
+use crate::cli::existing::{Existing, is_not_found};
 use crate::cli::tenant::TenantArg;
-use crate::output::{Report, View};
 
 #[derive(Debug, ClapArgs)]
-pub(super) struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     tenant: TenantArg,
     /// E-mail address or UUID of the user
@@ -25,58 +24,24 @@ pub(super) struct Args {
     dry_run: DryRun,
 }
 
-/// The membership that was ended, or nothing where there was none.
-#[derive(serde::Serialize)]
-#[serde(untagged)]
-pub(super) enum Removed {
-    Member(Changed),
-    Absent {
-        outcome: Outcome,
-        email: String,
-    },
-}
-
 impl Args {
-    pub(super) async fn run(self, app: &mut App) -> anyhow::Result<Removed> {
+    pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Existing<Changed>> {
         let reference = app.tenant(&self.tenant.tenant)?;
         let user = self.user;
         let tenant = app.read(async |tx| tenant::find(tx, &reference).await).await?;
         let found = app.read(async |tx| user::show(tx, &reference, &user).await).await;
         let member = match found {
-            Err(error) if self.if_exists && error.downcast_ref().map(Error::kind) == Some(ErrorKind::NotFound) => {
-                return Ok(Removed::Absent { outcome: Outcome::Unchanged, email: user.to_string() });
+            Err(error) if self.if_exists && is_not_found(&error) => {
+                return Ok(Existing::absent(format!("{user} is no member of {} (unchanged)", tenant.slug)));
             }
             found => found?,
         };
         if !self.dry_run.dry_run {
-            let what = format!("remove {} ({}) from tenant {}", member.email, member.role.as_str(), tenant.slug);
+            let what =
+                format!("remove {} ({}) from tenant {}", member.email, member.role.as_str(), tenant.slug);
             app.confirm(tenant.slug.as_str(), &what, &self.confirmation)?;
         }
-        let change: Change<_> =
-            app.write(self.dry_run, async |tx| user::remove(tx, &reference, &user).await).await?;
-        Ok(Removed::Member(Changed::new(change, self.dry_run, "removed", "remove")))
-    }
-}
-
-impl Report for Removed {
-    fn view(&self) -> View {
-        match self {
-            Self::Member(changed) => changed.view(),
-            Self::Absent { .. } => View::Text(String::new()),
-        }
-    }
-
-    fn ids(&self) -> Vec<String> {
-        match self {
-            Self::Member(changed) => changed.ids(),
-            Self::Absent { .. } => Vec::new(),
-        }
-    }
-
-    fn notes(&self) -> Vec<String> {
-        match self {
-            Self::Member(changed) => changed.notes(),
-            Self::Absent { email, .. } => vec![format!("{email} is no member (unchanged)")],
-        }
+        let change = app.write(self.dry_run, async |tx| user::remove(tx, &reference, &user).await).await?;
+        Ok(Existing::Found(Box::new(Changed::new(change, self.dry_run, "removed", "remove"))))
     }
 }

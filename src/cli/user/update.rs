@@ -9,7 +9,7 @@ use crate::cli::tenant::TenantArg;
 
 #[derive(Debug, ClapArgs)]
 #[command(group = clap::ArgGroup::new("change").required(true).multiple(true).args(["role", "permissions"]))]
-pub(super) struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     tenant: TenantArg,
     /// E-mail address or UUID of the user
@@ -24,12 +24,14 @@ pub(super) struct Args {
 }
 
 impl Args {
-    pub(super) async fn run(self, app: &mut App) -> anyhow::Result<Changed> {
+    pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Changed> {
         let tenant = app.tenant(&self.tenant.tenant)?;
         let environment = app.environment();
         let (user, role, permissions) = (self.user, self.role, self.permissions.into_map());
         let change = app
-            .write(self.dry_run, async |tx| user::update(tx, &tenant, &user, role, &permissions, &environment).await)
+            .write(self.dry_run, async |tx| {
+                user::update(tx, &tenant, &user, role, &permissions, &environment).await
+            })
             .await?;
         Ok(Changed::new(change, self.dry_run, "updated", "update"))
     }

@@ -1,0 +1,172 @@
+//! What the tests stand on: one throw-away server for the whole run, and a database of its own for each test.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
+use tenancy::db::embedded::{Ephemeral, Request};
+use tenancy::db::{self, Session};
+
+/// The database that each test's is a copy of: empty but for the control plane.
+const TEMPLATE: &str = "tenancy_template";
+
+static SERVER: LazyLock<Ephemeral> = LazyLock::new(|| {
+    let server = Ephemeral::start(&request()).expect("a server for the tests");
+    let options = server.options();
+    // In a thread of its own, since the test that comes first has a runtime already.
+    std::thread::spawn(move || block_on(make_template(options))).join().expect("a template database");
+    server
+});
+
+/// Which binaries to test with: those of `TENANTCTL_PG_BIN`, else the newest of the machine.
+pub fn request() -> Request {
+    Request { bin_dir: std::env::var_os("TENANTCTL_PG_BIN").map(Into::into), major: None }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
+}
+
+async fn make_template(options: PgConnectOptions) {
+    let mut connection = options.clone().connect().await.expect("a connection");
+    connection.execute(AssertSqlSafe(format!("CREATE DATABASE {TEMPLATE}"))).await.expect("a template");
+    connection.close().await.expect("a clean end");
+    let mut session = Session::new(options.database(TEMPLATE).connect().await.expect("a connection"));
+    let mut transaction = session.begin().await.expect("a transaction");
+    db::migrate(&mut transaction, "tenancy").await.expect("a control plane");
+    transaction.commit().await.expect("a commit");
+}
+
+/// A database of one test.
+pub struct Database {
+    /// Its name.
+    pub name: String,
+    /// How to reach it as the superuser.
+    pub options: PgConnectOptions,
+}
+
+impl Database {
+    /// A copy of the template: migrated, with the default plans, otherwise empty.
+    pub async fn migrated() -> Self {
+        Self::create(&format!("TEMPLATE {TEMPLATE}")).await
+    }
+
+    /// A database without a control plane.
+    pub async fn empty() -> Self {
+        Self::create("").await
+    }
+
+    async fn create(how: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let server = SERVER.options();
+        let mut connection = server.clone().connect().await.expect("a connection");
+        connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name} {how}"))).await.expect("a database");
+        connection.close().await.expect("a clean end");
+        Self { options: server.database(&name), name }
+    }
+
+    /// A URL that psql and the command line take.
+    pub fn url(&self) -> String {
+        SERVER.url().replace("/tenancy?", &format!("/{}?", self.name))
+    }
+
+    /// A pool of connections as the superuser.
+    pub fn pool(&self) -> PgPool {
+        PgPoolOptions::new().max_connections(20).connect_lazy_with(self.options.clone())
+    }
+
+    /// A session as the superuser.
+    pub async fn session(&self) -> Session {
+        Session::new(self.options.connect().await.expect("a connection"))
+    }
+
+    /// Runs `tenantctl` on this database, with nothing else from the environment, and nobody at the terminal.
+    pub fn tenantctl(&self, arguments: &[&str]) -> Run {
+        run(self.command().args(arguments))
+    }
+
+    /// The same, to be given variables or started in the background.
+    pub fn command(&self) -> Command {
+        let mut command = tenantctl();
+        command.env("TENANTCTL_URL", self.url());
+        command
+    }
+
+    /// Runs psql on this database and gives its standard output.
+    pub fn psql(&self, arguments: &[&str]) -> Run {
+        let mut command = Command::new("psql");
+        command.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--dbname", &self.url()]);
+        run(command.args(arguments))
+    }
+}
+
+/// A pool on a migrated database of its own.
+pub async fn database() -> PgPool {
+    Database::migrated().await.pool()
+}
+
+/// `tenantctl` with a clean environment and no database named.
+pub fn tenantctl() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tenantctl"));
+    command.env_clear().current_dir(std::env::temp_dir()).stdin(std::process::Stdio::null());
+    for name in ["PATH", "TENANTCTL_PG_BIN"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command.env("HOME", "/nonexistent");
+    command
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Run {
+    /// Its exit code; -1 where a signal ended it.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Run {
+    /// Makes sure of the exit code.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Standard output as JSON.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The error on standard error, as JSON.
+    #[track_caller]
+    pub fn error(&self) -> serde_json::Value {
+        let line = self.stderr.lines().last().unwrap_or_default();
+        let value: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {self:?}"));
+        value["error"].clone()
+    }
+}
+
+/// Runs a command to its end.
+pub fn run(command: &mut Command) -> Run {
+    let Output { status, stdout, stderr } = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    Run {
+        code: status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&stderr).into_owned(),
+    }
+}
+
+/// The root of the repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
