@@ -111,6 +111,27 @@ fn said_in_the_end(child: Child) -> String {
         .expect("the helper says something")
 }
 
+/// A persistent server that a failing test does not leave behind.
+struct Kept(Persistent);
+
+impl std::ops::Deref for Kept {
+    type Target = Persistent;
+
+    fn deref(&self) -> &Persistent {
+        &self.0
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let socket_dir = self.0.endpoint().unwrap().socket_dir().to_owned();
+        self.0.stop().unwrap();
+        if socket_dir.exists() {
+            fs::remove_dir_all(socket_dir).unwrap();
+        }
+    }
+}
+
 /// Not a test: what the other tests run in another process. The directory is this process's TMPDIR.
 #[test]
 fn helper() {
@@ -215,7 +236,7 @@ fn two_processes_share_one_persistent_server() {
     // What a killed initdb left goes, and is never taken for a cluster.
     fs::create_dir_all(dir.path().join("server/cluster.init-dead/base")).unwrap();
     fs::set_permissions(dir.path().join("server"), Permissions::from_mode(0o711)).unwrap();
-    let server = Persistent::at(dir.path().join("server"));
+    let server = Kept(Persistent::at(dir.path().join("server")));
     assert!(!server.stop().unwrap(), "nothing runs yet");
     let status = server.status().unwrap();
     assert_eq!((status.running, status.pid, status.major), (false, None, None));
@@ -243,7 +264,7 @@ fn two_processes_share_one_persistent_server() {
 fn a_persistent_server_survives_what_happens_to_it() {
     let dir = scratch();
     // Longer than a socket's path may be.
-    let server = Persistent::at(dir.path().join("long".repeat(25)));
+    let server = Kept(Persistent::at(dir.path().join("long".repeat(25))));
     let first = server.start(&request()).unwrap();
     assert!(first.fresh);
     query(&server.options().unwrap(), "select set_config('x.y', 'z', false)").unwrap();
@@ -297,7 +318,6 @@ fn a_persistent_server_survives_what_happens_to_it() {
     // Where somebody else could get into the socket's directory, nothing is started in it.
     fs::set_permissions(&socket_dir, Permissions::from_mode(0o777)).unwrap();
     assert!(matches!(server.start(&request()).unwrap_err(), Error::SocketDirTaken { .. }));
-    fs::remove_dir_all(&socket_dir).unwrap();
 }
 
 #[test]
@@ -306,7 +326,7 @@ fn a_persistent_start_that_is_killed_can_be_repeated() {
     let prefix = "tt-it's 100% ";
     let dir = tempfile::Builder::new().prefix(prefix).tempdir_in("/tmp").unwrap();
     fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
-    let server = Persistent::at(dir.path().join("server"));
+    let server = Kept(Persistent::at(dir.path().join("server")));
     for delay in [30, 400, 900, 1300] {
         let mut child = spawn_helper("persistent", dir.path());
         sleep(Duration::from_millis(delay));

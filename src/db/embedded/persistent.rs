@@ -142,11 +142,10 @@ impl Persistent {
         let Some(running) = Postmaster::running(&data)? else { return Ok(false) };
         running.shut_down(&data)?;
         let deadline = Instant::now() + PATIENCE;
-        while let Some(still) = Postmaster::running(&data)? {
-            if still.pid != running.pid {
-                break;
-            }
-            self.wait_for(&still, deadline)?;
+        // The process outlives its lock file by a moment, and whoever stops it may remove the directory next.
+        let stopping = Postmaster { state: "stopping".into(), ..running };
+        while stopping.lives(&data) {
+            self.wait_for(&stopping, deadline)?;
         }
         Ok(true)
     }

@@ -72,7 +72,8 @@ impl Postmaster {
         i32::try_from(self.pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw)
     }
 
-    fn lives(&self, data: &Path) -> bool {
+    /// Whether the process is there and works on this data directory.
+    pub(super) fn lives(&self, data: &Path) -> bool {
         let Some(pid) = self.raw() else { return false };
         if test_kill_process(pid) == Err(rustix::io::Errno::SRCH) {
             return false;
