@@ -151,14 +151,16 @@ impl Run {
     #[track_caller]
     pub fn error(&self) -> serde_json::Value {
         let line = self.stderr.lines().last().unwrap_or_default();
-        let value: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {self:?}"));
+        let value: serde_json::Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {self:?}"));
         value["error"].clone()
     }
 }
 
 /// Runs a command to its end.
 pub fn run(command: &mut Command) -> Run {
-    let Output { status, stdout, stderr } = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let Output { status, stdout, stderr } =
+        command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     Run {
         code: status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&stdout).into_owned(),
