@@ -198,14 +198,6 @@ BEGIN
             '%I has a nondeterministic collation: tenants whose keys differ only in case or accents are one', tenant.tenant_column);
     END IF;
     IF state.relispartition THEN
-        IF NOT EXISTS (SELECT FROM tenancy.protected_tables p
-                        WHERE p.kind = 'tenant' AND p.relation = ANY (SELECT pg_partition_ancestors(p_relation))
-                          AND p.relation <> p_relation) THEN
-            RETURN QUERY SELECT 'note', NULL::text,
-                format('it is a partition: protect %s for NOT NULL, the reference and the index',
-                       (SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c
-                          JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = pg_partition_root(p_relation)));
-        END IF;
         RETURN;
     ELSIF state.attgenerated = 'v' THEN
         RETURN QUERY SELECT 'note', NULL::text, format('%I is a virtual column: no index or reference can stand on it',

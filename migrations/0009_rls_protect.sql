@@ -270,7 +270,19 @@ CREATE FUNCTION tenancy.lock_isolation() RETURNS void LANGUAGE sql SET search_pa
     SELECT pg_advisory_xact_lock(hashtextextended('tenancy.isolation', 0));
 $$;
 
--- Carries out what one table lacks, and tells what it did. Kind is tenant or shared.
+-- What one table lacks. Kind is tenant or shared.
+CREATE FUNCTION tenancy.missing(relation regclass, kind text, tenant_column text DEFAULT NULL, admin_bypass boolean DEFAULT NULL)
+RETURNS TABLE ("position" int, action text, statement text, note text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF kind = 'shared' THEN
+        RETURN QUERY SELECT * FROM tenancy.sharing(relation);
+    ELSE
+        RETURN QUERY SELECT * FROM tenancy.protection(relation, tenant_column, admin_bypass);
+    END IF;
+END $$;
+
+-- Carries it out, and tells what it did.
 CREATE FUNCTION tenancy.establish(relation regclass, kind text, tenant_column text DEFAULT NULL, admin_bypass boolean DEFAULT NULL)
 RETURNS TABLE ("position" int, action text, statement text, note text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -281,10 +293,7 @@ BEGIN
     PERFORM tenancy.lock_isolation();
     -- A statement of its own after the lock, so that it sees what another setup left.
     FOR change IN
-        SELECT * FROM tenancy.protection(relation, tenant_column, admin_bypass) WHERE establish.kind = 'tenant'
-        UNION ALL
-        SELECT * FROM tenancy.sharing(relation) WHERE establish.kind = 'shared'
-        ORDER BY 1
+        SELECT * FROM tenancy.missing(relation, kind, tenant_column, admin_bypass) m ORDER BY m."position"
     LOOP
         IF change.statement IS NOT NULL THEN
             EXECUTE change.statement;
@@ -418,8 +427,8 @@ BEGIN
         'tenancy.default_sequences(regclass)', 'tenancy.usage_changes(regclass, text, boolean, boolean)',
         'tenancy.protection(regclass, text, boolean)', 'tenancy.sharing(regclass)',
         'tenancy.registration(text, text, text)', 'tenancy.lock_isolation()',
-        'tenancy.establish(regclass, text, text, boolean)', 'tenancy.family(regclass)',
-        'tenancy.protect(regclass, text, boolean)', 'tenancy.share(regclass)', 'tenancy.platform_tables(text[])',
+        'tenancy.missing(regclass, text, text, boolean)', 'tenancy.establish(regclass, text, text, boolean)', 
+        'tenancy.family(regclass)', 'tenancy.protect(regclass, text, boolean)', 'tenancy.share(regclass)', 'tenancy.platform_tables(text[])',
         'tenancy.find_table(text)', 'tenancy.forget_dropped_tables()']::regprocedure[] LOOP
         EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', function);
     END LOOP;
