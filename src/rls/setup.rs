@@ -125,7 +125,9 @@ impl Outcome {
         for note in &self.notes {
             comment(&mut script, &format!("note: {note}"));
         }
-        for table in self.tables.iter().filter(|table| !table.statements.is_empty() || !table.notes.is_empty()) {
+        for table in
+            self.tables.iter().filter(|table| !table.statements.is_empty() || !table.notes.is_empty())
+        {
             script.push('\n');
             comment(&mut script, &table.table);
             for note in &table.notes {
@@ -305,7 +307,13 @@ async fn targets(connection: &mut PgConnection, options: &Setup) -> Result<(Vec<
     // says why.
     let mut keep_stranger = |relation: Oid, name: &str, kind: TableKind| {
         if known.iter().all(|row| row.relation != relation) {
-            targets.push(Target { relation, name: name.to_owned(), kind, tenant_column: None, registered: false });
+            targets.push(Target {
+                relation,
+                name: name.to_owned(),
+                kind,
+                tenant_column: None,
+                registered: false,
+            });
         }
     };
     let mut shared = HashSet::new();
@@ -318,7 +326,9 @@ async fn targets(connection: &mut PgConnection, options: &Setup) -> Result<(Vec<
     for name in &options.tables {
         let relation = find(&mut *connection, &known, name).await?;
         keep_stranger(relation, name, TableKind::Tenant);
-        wanted.extend(sqlx::query_file_scalar!("sql/rls/family.sql", relation).fetch_all(&mut *connection).await?);
+        wanted.extend(
+            sqlx::query_file_scalar!("sql/rls/family.sql", relation).fetch_all(&mut *connection).await?,
+        );
     }
     let everything = options.tables.is_empty();
     let mut notes = Vec::new();
@@ -362,7 +372,9 @@ fn unclassified(row: &TableRow) -> String {
 
 /// The table that a name means: as SQL reads it, or else letter for letter, so that nobody has to quote `we"ird é`.
 async fn find(connection: &mut PgConnection, known: &[TableRow], name: &str) -> Result<Oid> {
-    if let Some(relation) = sqlx::query_file_scalar!("sql/rls/find_table.sql", name).fetch_one(connection).await? {
+    if let Some(relation) =
+        sqlx::query_file_scalar!("sql/rls/find_table.sql", name).fetch_one(connection).await?
+    {
         return Ok(relation);
     }
     let plain = |row: &TableRow| format!("{}.{}", row.schema_name, row.table_name);
@@ -375,7 +387,9 @@ async fn find(connection: &mut PgConnection, known: &[TableRow], name: &str) -> 
             reason: format!("it can mean {} or {}", first.name, second.name),
             hint: Some("name it with its schema".into()),
         }),
-        (None, _) => Err(Error::NotFound { kind: "table", name: name.to_owned(), suggestion: suggest(known, name) }),
+        (None, _) => {
+            Err(Error::NotFound { kind: "table", name: name.to_owned(), suggestion: suggest(known, name) })
+        }
     }
 }
 
@@ -392,7 +406,8 @@ fn suggest(known: &[TableRow], name: &str) -> Option<String> {
 
 /// What the database says about a table that isolation cannot apply to, as an error of its own.
 fn explain(error: sqlx::Error, table: &str) -> Error {
-    let Some(said) = error.as_database_error().and_then(|e| e.try_downcast_ref::<sqlx::postgres::PgDatabaseError>())
+    let Some(said) =
+        error.as_database_error().and_then(|e| e.try_downcast_ref::<sqlx::postgres::PgDatabaseError>())
     else {
         return error.into();
     };
