@@ -5,3 +5,5 @@
 mod common;
 #[cfg(test)]
 mod embedded;
+#[cfg(test)]
+mod rls_setup;

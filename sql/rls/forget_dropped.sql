@@ -1,0 +1,1 @@
+SELECT tenancy.forget_dropped_tables() AS "count!"
