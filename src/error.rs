@@ -228,19 +228,13 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NotFound { suggestion: Some(name), .. } => Some(format!("did you mean {name:?}?")),
-<<<<<<< HEAD
             Self::NotFound { kind, .. } => match *kind {
                 "tenant" | "plan" => Some(format!("`tenantctl {kind} list` shows what there is")),
                 "user" => Some("`tenantctl user list TENANT` shows who there is".into()),
                 "metric" => Some("`tenantctl plan list` shows what is counted".into()),
+                "table" => Some("name it with its schema, in double quotes where it is not plain lower case".into()),
                 _ => None,
             },
-=======
-            Self::NotFound { kind: "table", .. } => {
-                Some("name it with its schema, and in double quotes where it is not plain lower case".into())
-            }
-            Self::NotFound { kind, .. } => Some(format!("`tenantctl {kind} list` shows what there is")),
->>>>>>> setup
             Self::Conflict { hint, .. }
             | Self::Invalid { hint, .. }
             | Self::Refused { hint, .. }

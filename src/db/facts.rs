@@ -29,3 +29,12 @@ pub async fn facts(connection: &mut PgConnection) -> Result<Facts> {
     };
     Ok(Facts { server_version: row.server_version, database: row.database, user: row.user, schema_version })
 }
+
+/// Runs a script of SQL statements as it is, the way psql's `-f` does: the caller vouches for it.
+///
+/// # Errors
+/// [`crate::Error::Database`], with the statements before the failure carried out unless the script is one transaction.
+pub async fn run_script(connection: &mut PgConnection, script: &str) -> Result<()> {
+    sqlx::raw_sql(super::quote::trusted(script.to_owned())).execute(connection).await?;
+    Ok(())
+}

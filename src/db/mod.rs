@@ -8,6 +8,6 @@ pub mod quote;
 mod transaction;
 
 pub use connect::{PoolSettings, connect, parse_url, pool};
-pub use facts::{Facts, facts};
+pub use facts::{Facts, facts, run_script};
 pub use migrate::{AppliedMigration, Migrations, migrate, required_version};
 pub use transaction::{Session, Transaction};

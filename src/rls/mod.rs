@@ -1,3 +1,5 @@
 //! Row-level security: what `setup` makes of a database, and what `verify` finds in it.
 
+pub mod report;
 pub mod setup;
+pub mod verify;

@@ -1,0 +1,119 @@
+//! `tenantctl rls setup`.
+
+use clap::Args as ClapArgs;
+use serde::Serialize;
+use tenancy::rls::setup::{self, Outcome, Setup};
+
+use crate::cli::app::{App, DryRun};
+use crate::output::{Report, View};
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    /// Only this table (may be given more than once) [default: every table with a tenant column]
+    #[arg(long, value_name = "TABLE")]
+    table: Vec<String>,
+    /// Declare a table as reference data that all tenants read (may be given more than once)
+    #[arg(long, value_name = "TABLE")]
+    shared: Vec<String>,
+    /// Name of the tenant column (may be given more than once)
+    #[arg(long, value_name = "COLUMN", default_value = "tenant_id")]
+    tenant_column: Vec<String>,
+    /// Print the SQL instead of running it
+    #[arg(long, conflicts_with = "dry_run")]
+    print: bool,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Done {
+    #[serde(flatten)]
+    outcome: Outcome,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
+    #[serde(skip)]
+    print: bool,
+    #[serde(skip)]
+    word: String,
+}
+
+impl Args {
+    pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Done> {
+        let options = Setup {
+            enabled: app.config.enable_tenant_isolation.value,
+            admin_bypass: app.config.system_admin_bypass.value,
+            tables: self.table,
+            shared: self.shared,
+            tenant_columns: self.tenant_column,
+        };
+        let notes = app.notes;
+        let mut session = app.session().await?;
+        // Makes sure that there is a control plane of the right version; the tables are changed as the connecting role.
+        session.begin_as_owner().await?.rollback().await?;
+        let mut transaction = session.begin().await?;
+        let outcome = if self.print {
+            setup::plan(&mut transaction, &options).await?
+        } else {
+            let bar = notes.progress("rls setup");
+            setup::setup_observed(&mut transaction, &options, |done, of, _| bar.set(done as u64, of as u64))
+                .await?
+        };
+        if self.print || self.dry_run.dry_run {
+            transaction.rollback().await?;
+        } else {
+            transaction.commit().await?;
+        }
+        Ok(Done {
+            outcome,
+            dry_run: self.dry_run.dry_run,
+            print: self.print,
+            word: self.dry_run.word("protected", "protect"),
+        })
+    }
+}
+
+impl Report for Done {
+    fn view(&self) -> View {
+        if self.print {
+            return View::Text(self.outcome.script());
+        }
+        View::List {
+            headers: vec!["TABLE", "KIND", "OUTCOME", "STATEMENTS"],
+            rows: self
+                .outcome
+                .tables
+                .iter()
+                .map(|table| {
+                    vec![
+                        table.table.clone(),
+                        table.kind.as_str().to_owned(),
+                        table.outcome.as_str().to_owned(),
+                        table.statements.len().to_string(),
+                    ]
+                })
+                .collect(),
+        }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.outcome.tables.iter().map(|table| table.table.clone()).collect()
+    }
+
+    fn notes(&self) -> Vec<String> {
+        if self.print {
+            return Vec::new();
+        }
+        let tables = &self.outcome.tables;
+        let changed = tables.iter().filter(|table| !table.statements.is_empty()).count();
+        let mut notes = Vec::new();
+        for table in tables {
+            notes.extend(table.notes.iter().map(|note| format!("note: {}: {note}", table.table)));
+        }
+        notes.extend(self.outcome.notes.iter().map(|note| format!("note: {note}")));
+        notes.push(match changed {
+            0 => format!("{} tables are protected already (unchanged)", tables.len()),
+            _ => format!("{} {changed} of {} tables", self.word, tables.len()),
+        });
+        notes
+    }
+}
