@@ -66,6 +66,7 @@ DECLARE
     surplus       text[];
     missing       text[];
     fields        text;
+    cascade       text;
 BEGIN
     -- A right the role has as the owner goes with the ownership.
     SELECT c.relowner, ARRAY(SELECT a.privilege_type FROM aclexplode(c.relacl) a
@@ -74,19 +75,27 @@ BEGIN
     surplus := ARRAY(SELECT h FROM unnest(held) h WHERE h <> ALL (whole) ORDER BY h);
     missing := ARRAY(SELECT w FROM unnest(whole) w WHERE p_grant AND w <> ALL (held));
 
+    -- What the role passed on goes with what it had.
+    cascade := CASE WHEN role_oid <> 0 AND (
+            EXISTS (SELECT FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = p_relation AND a.grantor = role_oid)
+            OR EXISTS (SELECT FROM pg_attribute t, aclexplode(t.attacl) a
+                        WHERE t.attrelid = p_relation AND a.grantor = role_oid))
+            AND role_oid <> owner_oid THEN ' CASCADE' ELSE '' END;
+
     RETURN QUERY
     SELECT 'note', NULL::text, format('%s has %s on it from %I: REVOKE it as that role', role_sql,
-                                      string_agg(a.privilege_type, ', ' ORDER BY a.privilege_type), a.grantor::regrole::text)
-      FROM pg_class c, aclexplode(c.relacl) a
+                                      string_agg(a.privilege_type, ', ' ORDER BY a.privilege_type), r.rolname)
+      FROM pg_class c, aclexplode(c.relacl) a JOIN pg_roles r ON r.oid = a.grantor
      WHERE c.oid = p_relation AND a.grantee = role_oid AND a.grantor <> c.relowner AND a.privilege_type <> ALL (whole)
-     GROUP BY a.grantor;
+     GROUP BY r.rolname;
     IF surplus <> '{}' THEN
-        RETURN QUERY SELECT 'revoke', format('REVOKE %s ON %s FROM %s', array_to_string(surplus, ', '), relation_name,
-                                             role_sql), NULL::text;
+        RETURN QUERY SELECT 'revoke', format('REVOKE %s ON %s FROM %s%s', array_to_string(surplus, ', '), relation_name,
+                                             role_sql, cascade), NULL::text;
     END IF;
     RETURN QUERY
-    SELECT 'revoke', format('REVOKE %s (%s) ON %s FROM %s', x.privilege_type,
-                            string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum), relation_name, role_sql), NULL::text
+    SELECT 'revoke', format('REVOKE %s (%s) ON %s FROM %s%s', x.privilege_type,
+                            string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum), relation_name, role_sql, cascade),
+           NULL::text
       FROM pg_attribute a, aclexplode(a.attacl) x
      WHERE a.attrelid = p_relation AND a.attnum > 0 AND NOT a.attisdropped AND x.grantee = role_oid AND x.grantor = owner_oid
        AND x.grantee <> owner_oid AND x.privilege_type <> ALL (surplus)
@@ -248,8 +257,12 @@ BEGIN
         UNION ALL
         SELECT 3, u.* FROM tenancy.usage_changes(target, app, true, NULL) WITH ORDINALITY u (action, statement, note, n)
         UNION ALL
-        SELECT 4, 'note', NULL, format('%I can become its owner %I and write to it', app, c.relowner::regrole::text), 1
-          FROM pg_class c WHERE c.oid = target AND pg_has_role(app, c.relowner, 'MEMBER')
+        SELECT 4, 'note', NULL, format('%I can become its owner %I and write to it', app, r.rolname), 1
+          FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
+         WHERE c.oid = target AND pg_has_role(app, c.relowner, 'MEMBER')
+        UNION ALL
+        SELECT 4, 'note', NULL, 'row-level security is on: its policies decide which rows the application reads', 2
+          FROM pg_class c WHERE c.oid = target AND c.relrowsecurity
         UNION ALL
         SELECT 5, 'register', tenancy.registration(name, 'shared', NULL), NULL, 1
          WHERE NOT EXISTS (SELECT FROM tenancy.protected_tables r WHERE r.relation = target AND r.kind = 'shared')

@@ -31,7 +31,7 @@ async fn a_tenant_sees_and_changes_its_own_rows_only() {
 
     assert_eq!(app(&pool, A, &format!("INSERT INTO events VALUES (9, '{A}')")).await, Ok(1));
     assert_eq!(app(&pool, A, &format!("INSERT INTO events VALUES (9, '{B}')")).await, denied());
-    assert_eq!(app(&pool, A, "INSERT INTO events VALUES (9, NULL)").await.is_err(), true);
+    assert!(app(&pool, A, "INSERT INTO events VALUES (9, NULL)").await.is_err());
     let upsert =
         format!("INSERT INTO events VALUES (5, '{A}', 'mine') ON CONFLICT (id) DO UPDATE SET x = 'mine'");
     assert_eq!(app(&pool, A, &upsert).await, denied(), "the row in conflict is another's");
