@@ -1,5 +1,5 @@
 -- Isolation as desired state: what one table still lacks, as statements that a person can read and paste. Nothing here
--- changes anything; 0009 carries the statements out. Every name in them is schema-qualified, whatever the caller's
+-- changes anything; 0010 carries the statements out. Every name in them is schema-qualified, whatever the caller's
 -- search_path, and each function sees only what is missing, so a second run has nothing to do.
 
 -- A policy is no wall where the application role can become the one that owns the table or the one that may cross.
