@@ -170,8 +170,12 @@ async fn hostile_names_are_names() {
     }
     let options = Setup { tenant_columns: vec!["nothing".into(), "Tenant É".into()], ..Setup::default() };
     let planned = plan(&mut pool.acquire().await.unwrap(), &options).await.unwrap();
-    assert!(!planned.script().lines().any(|line| line.starts_with("; DROP TABLE events; --\n")));
+    exec(&pool, planned.script()).await;
     let outcome = set_up(&pool, &options).await.unwrap();
+    assert!(
+        !outcome.changed(),
+        "the script did it all, and the line break in a name broke out of no comment"
+    );
     assert_eq!(outcome.tables.len(), names.len());
     assert!(!set_up_all(&pool).await.changed(), "the registry knows the column");
     for name in names {
