@@ -1,6 +1,6 @@
--- The schema of HackOps, a platform for hackathons: what a careful team writes before row-level security. Every table of
--- a tenant carries its tenant_id, and so does every key and every reference between them, so that no row can point at,
--- or collide with, another tenant's. There are no policies in it: `tenantctl rls setup` makes them.
+-- The schema of HackOps, a platform for hackathons: what a careful team writes before row-level security. Every table
+-- of a tenant carries its tenant_id, and so does every key and every reference between them, so that no row can point
+-- at, or collide with, another tenant's. There are no policies in it: `tenantctl rls setup` makes them.
 --
 -- Load it after `tenantctl db migrate`, as often as you like:  psql -f examples/hackops/schema.sql
 

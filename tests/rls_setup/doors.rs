@@ -31,7 +31,7 @@ async fn a_tenant_sees_and_changes_its_own_rows_only() {
 
     assert_eq!(app(&pool, A, &format!("INSERT INTO events VALUES (9, '{A}')")).await, Ok(1));
     assert_eq!(app(&pool, A, &format!("INSERT INTO events VALUES (9, '{B}')")).await, denied());
-    assert_eq!(app(&pool, A, "INSERT INTO events VALUES (9, NULL)").await.is_err(), true);
+    assert!(app(&pool, A, "INSERT INTO events VALUES (9, NULL)").await.is_err());
     let upsert =
         format!("INSERT INTO events VALUES (5, '{A}', 'mine') ON CONFLICT (id) DO UPDATE SET x = 'mine'");
     assert_eq!(app(&pool, A, &upsert).await, denied(), "the row in conflict is another's");
@@ -170,8 +170,12 @@ async fn hostile_names_are_names() {
     }
     let options = Setup { tenant_columns: vec!["nothing".into(), "Tenant É".into()], ..Setup::default() };
     let planned = plan(&mut pool.acquire().await.unwrap(), &options).await.unwrap();
-    assert!(!planned.script().lines().any(|line| line.starts_with("; DROP TABLE events; --\n")));
+    exec(&pool, planned.script()).await;
     let outcome = set_up(&pool, &options).await.unwrap();
+    assert!(
+        !outcome.changed(),
+        "the script did it all, and the line break in a name broke out of no comment"
+    );
     assert_eq!(outcome.tables.len(), names.len());
     assert!(!set_up_all(&pool).await.changed(), "the registry knows the column");
     for name in names {

@@ -230,3 +230,30 @@ async fn the_application_calls_none_of_it() {
         assert_eq!(app(&pool, A, &format!("SELECT {call}")).await, denied(), "{call}");
     }
 }
+
+#[tokio::test]
+async fn rights_that_pass_policies_by_are_taken_back() {
+    let pool = platform(EVENTS).await;
+    let other = role(&pool, "other", "LOGIN").await;
+    exec(&pool, format!(
+        "GRANT ALL ON events TO PUBLIC; GRANT ALL ON events TO tenancy_app WITH GRANT OPTION;
+         GRANT REFERENCES (id), UPDATE (tenant_id, x) ON events TO tenancy_app WITH GRANT OPTION;
+         SET ROLE tenancy_app; GRANT TRUNCATE ON events TO {other}; GRANT UPDATE (tenant_id) ON events TO {other}; RESET ROLE"
+    )).await;
+    set_up_all(&pool).await;
+    for right in ["TRUNCATE", "TRIGGER", "REFERENCES", "UPDATE"] {
+        for role in ["tenancy_app", other.as_str()] {
+            let has: bool = sqlx::query_scalar("SELECT has_table_privilege($1, 'events', $2)")
+                .bind(role)
+                .bind(right)
+                .fetch_one(&pool)
+                .await
+                .unwrap();
+            assert!(!has, "{role} {right}");
+        }
+    }
+    assert_eq!(app(&pool, A, "UPDATE events SET x = 'y'").await, Ok(0));
+    assert_eq!(app(&pool, A, &format!("UPDATE events SET tenant_id = '{A}'")).await, denied());
+    assert!(!set_up_all(&pool).await.changed());
+    drop_role(&pool, &other).await;
+}

@@ -173,6 +173,52 @@ async fn rows_in_the_way_are_told() {
 }
 
 #[tokio::test]
+async fn a_foreign_part_is_told_and_the_rest_protected() {
+    let pool = platform(
+        "CREATE FOREIGN DATA WRAPPER nowhere; CREATE SERVER nowhere FOREIGN DATA WRAPPER nowhere;
+         CREATE TABLE log (id int, tenant_id uuid, at date) PARTITION BY RANGE (at);
+         CREATE TABLE log_2026 PARTITION OF log FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+         CREATE FOREIGN TABLE log_2025 PARTITION OF log FOR VALUES FROM ('2025-01-01') TO ('2026-01-01') SERVER nowhere",
+    )
+    .await;
+    let outcome = set_up_all(&pool).await;
+    assert_eq!(outcome.tables.len(), 2);
+    assert_eq!(
+        outcome.tables[0].notes,
+        [
+            "tenant_id stays nullable: a part of the table is a foreign table",
+            "tenant_id gets no reference to tenancy.tenants: a part of the table is a foreign table",
+            "its partition or child public.log_2025 is a foreign table, which takes no policies",
+        ]
+    );
+    assert!(!set_up_all(&pool).await.changed());
+}
+
+#[tokio::test]
+async fn rows_that_policies_hide_do_not_count_as_none() {
+    let pool = platform(EVENTS).await;
+    rows(&pool, "events", "tenant_id", A, B).await;
+    set_up_all(&pool).await;
+    exec(
+        &pool,
+        "ALTER TABLE events DROP CONSTRAINT events_tenant_id_fkey, ALTER tenant_id DROP NOT NULL;
+         INSERT INTO events VALUES (8, gen_random_uuid()), (9, NULL)",
+    )
+    .await;
+    let mut tx = pool.begin().await.unwrap();
+    sqlx::raw_sql("SET LOCAL ROLE tenancy_owner").execute(&mut *tx).await.unwrap();
+    let outcome = setup(&mut tx, &Setup::default()).await.unwrap();
+    assert!(!outcome.changed());
+    assert_eq!(
+        outcome.tables[0].notes,
+        [
+            "tenant_id stays nullable: tenancy_owner cannot see all rows",
+            "tenant_id gets no reference to tenancy.tenants: tenancy_owner cannot see all rows",
+        ]
+    );
+}
+
+#[tokio::test]
 async fn two_setups_at_once_make_one_state() {
     let pool = platform(EVENTS).await;
     let all = Setup::default();

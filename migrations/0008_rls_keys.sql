@@ -1,5 +1,5 @@
 -- Isolation as desired state: what one table still lacks, as statements that a person can read and paste. Nothing here
--- changes anything; 0009 carries the statements out. Every name in them is schema-qualified, whatever the caller's
+-- changes anything; 0010 carries the statements out. Every name in them is schema-qualified, whatever the caller's
 -- search_path, and each function sees only what is missing, so a second run has nothing to do.
 
 -- A policy is no wall where the application role can become the one that owns the table or the one that may cross.
@@ -19,7 +19,8 @@ BEGIN
               OR (flags.rolcanlogin AND kind = 'owner') THEN
             RAISE EXCEPTION 'role % can pass isolation by: it has SUPERUSER, BYPASSRLS, CREATEROLE, REPLICATION or LOGIN',
                 quote_ident(role) USING ERRCODE = 'TN010', HINT = format(
-                    'ALTER ROLE %I NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOREPLICATION', role);
+                    'ALTER ROLE %I %sNOSUPERUSER NOBYPASSRLS NOCREATEROLE NOREPLICATION', role,
+                    CASE kind WHEN 'owner' THEN 'NOLOGIN ' ELSE '' END);
         ELSIF kind <> 'app' AND pg_has_role(tenancy.role_name('app'), role, 'MEMBER') THEN
             RAISE EXCEPTION 'role % can become %', quote_ident(tenancy.role_name('app')), quote_ident(role)
                 USING ERRCODE = 'TN010', HINT = format('REVOKE %I FROM %I, or from the role between them',
@@ -181,7 +182,7 @@ DECLARE
     bound         CONSTANT int := 1000;
     tenant        record;
     state         record;
-    visible       boolean;
+    hidden        text;
     in_the_way    bigint;
 BEGIN
     SELECT * INTO tenant FROM tenancy.tenant_term(p_relation, p_column);
@@ -205,17 +206,26 @@ BEGIN
         RETURN;
     END IF;
 
-    -- Policies bind the owner too: where they hide rows from us, a count of none means nothing.
-    visible := NOT row_security_active(p_relation) AND has_column_privilege(p_relation, tenant.attnum, 'SELECT');
+    -- Policies bind the owner too: where they hide rows from us, a count of none means nothing, and PostgreSQL's own
+    -- check of a new reference would pass over what it cannot see.
+    hidden := CASE
+        WHEN EXISTS (WITH RECURSIVE parts AS (
+                        SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = p_relation
+                        UNION ALL
+                        SELECT i.inhrelid FROM parts p JOIN pg_inherits i ON i.inhparent = p.inhrelid)
+                     SELECT FROM parts p JOIN pg_class c ON c.oid = p.inhrelid WHERE c.relkind = 'f')
+            THEN 'a part of the table is a foreign table'
+        WHEN row_security_active(p_relation) OR NOT has_column_privilege(p_relation, tenant.attnum, 'SELECT')
+            THEN format('%I cannot see all rows', current_user) END;
 
     IF NOT state.attnotnull THEN
-        IF visible THEN
+        IF hidden IS NULL THEN
             EXECUTE format('SELECT count(*) FROM (SELECT FROM %s WHERE %I IS NULL LIMIT %s) AS bounded',
                            relation_name, tenant.tenant_column, bound + 1) INTO in_the_way;
         END IF;
-        IF NOT visible THEN
+        IF hidden IS NOT NULL THEN
             RETURN QUERY SELECT 'note', NULL::text, format(
-                '%I stays nullable: %I cannot see the rows', tenant.tenant_column, current_user);
+                '%I stays nullable: %s', tenant.tenant_column, hidden);
         ELSIF in_the_way > 0 THEN
             RETURN QUERY SELECT 'note', NULL::text, format(
                 '%I stays nullable: %s belong to no tenant (SELECT * FROM %s WHERE %I IS NULL)', tenant.tenant_column,
@@ -232,15 +242,15 @@ BEGIN
     IF tenant.base_type = 'uuid'::regtype AND NOT EXISTS (
         SELECT FROM pg_constraint k
          WHERE k.conrelid = p_relation AND k.contype = 'f' AND k.conkey = ARRAY[tenant.attnum]) THEN
-        IF visible THEN
+        IF hidden IS NULL THEN
             EXECUTE format('SELECT count(*) FROM (SELECT FROM %s%s t WHERE t.%I IS NOT NULL AND NOT EXISTS (
                                 SELECT FROM tenancy.tenants x WHERE x.id = t.%I) LIMIT %s) AS bounded',
                            CASE WHEN state.relkind = 'r' THEN 'ONLY ' ELSE '' END, relation_name,
                            tenant.tenant_column, tenant.tenant_column, bound + 1) INTO in_the_way;
         END IF;
-        IF NOT visible THEN
+        IF hidden IS NOT NULL THEN
             RETURN QUERY SELECT 'note', NULL::text, format(
-                '%I gets no reference to tenancy.tenants: %I cannot see the rows', tenant.tenant_column, current_user);
+                '%I gets no reference to tenancy.tenants: %s', tenant.tenant_column, hidden);
         ELSIF in_the_way > 0 THEN
             RETURN QUERY SELECT 'note', NULL::text, format(
                 '%I gets no reference to tenancy.tenants: %s belong to tenants that do not exist there', tenant.tenant_column,
