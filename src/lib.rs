@@ -20,3 +20,7 @@ mod validate;
 
 pub use change::{Change, Outcome};
 pub use error::{Error, ErrorKind, Excess, Result};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -6,4 +6,6 @@ mod common;
 #[cfg(test)]
 mod embedded;
 #[cfg(test)]
+mod readme;
+#[cfg(test)]
 mod rls_setup;

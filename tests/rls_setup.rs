@@ -1,7 +1,8 @@
 //! What `rls setup` makes holds: each test attacks as the application role what setup left behind.
 
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
-use tenancy::rls::setup::{Change, Outcome, Setup, TableKind, plan, setup};
+use tenancy::Outcome;
+use tenancy::rls::setup::{Protection, Setup, TableKind, plan, setup};
 use tenancy::{Error, ErrorKind};
 
 use crate::common::database;
@@ -34,14 +35,14 @@ async fn platform(schema: &str) -> PgPool {
     pool
 }
 
-async fn set_up(pool: &PgPool, options: &Setup) -> tenancy::Result<Outcome> {
+async fn set_up(pool: &PgPool, options: &Setup) -> tenancy::Result<Protection> {
     let mut tx = pool.begin().await?;
     let outcome = setup(&mut tx, options).await?;
     tx.commit().await?;
     Ok(outcome)
 }
 
-async fn set_up_all(pool: &PgPool) -> Outcome {
+async fn set_up_all(pool: &PgPool) -> Protection {
     set_up(pool, &Setup::default()).await.unwrap()
 }
 
@@ -49,7 +50,7 @@ fn named(table: &str) -> Setup {
     Setup { tables: vec![table.into()], ..Setup::default() }
 }
 
-fn failure(result: tenancy::Result<Outcome>) -> Error {
+fn failure(result: tenancy::Result<Protection>) -> Error {
     result.expect_err("it should have been refused")
 }
 

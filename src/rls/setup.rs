@@ -10,7 +10,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use sqlx::postgres::types::Oid;
 
-use crate::{Error, Result};
+use crate::{Error, Outcome, Result, audit};
 
 /// What [`setup`] is to do.
 #[derive(Debug, Clone)]
@@ -41,22 +41,24 @@ impl Default for Setup {
 
 /// What [`setup`] did, or would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Outcome {
+pub struct Protection {
     /// Each table that was looked at, parents before their partitions.
-    pub tables: Vec<TableOutcome>,
+    pub tables: Vec<TableProtection>,
     /// What concerns no single table of these, such as tables that are neither a tenant's nor declared as shared.
     pub notes: Vec<String>,
 }
 
 /// What was done to one table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct TableOutcome {
+pub struct TableProtection {
     /// Its name, with the schema, quoted as SQL.
     pub table: String,
     /// What it is.
     pub kind: TableKind,
     /// Whether it is new to isolation.
-    pub outcome: Change,
+    pub outcome: Outcome,
+    /// What was done, a word for each sort of statement: `owner`, `policy`, `grant`, `index`, …
+    pub actions: Vec<String>,
     /// The statements that were carried out, in order.
     pub statements: Vec<String>,
     /// What stood in the way of more.
@@ -89,30 +91,7 @@ impl TableKind {
     }
 }
 
-/// What became of a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Change {
-    /// It was not registered before.
-    Created,
-    /// It was, and something was missing.
-    Updated,
-    /// Nothing was missing.
-    Unchanged,
-}
-
-impl Change {
-    /// The name of the change, as programs see it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Updated => "updated",
-            Self::Unchanged => "unchanged",
-        }
-    }
-}
-
-impl Outcome {
+impl Protection {
     /// Whether anything was missing.
     pub fn changed(&self) -> bool {
         self.tables.iter().any(|table| !table.statements.is_empty())
@@ -151,7 +130,7 @@ fn comment(script: &mut String, text: &str) {
 
 /// Brings the platform's tables under isolation, in the caller's transaction and as the connecting role: changing a
 /// table takes its owner or a superuser. Roll the transaction back for a dry run. Two setups wait for each other.
-pub async fn setup(tx: &mut PgConnection, options: &Setup) -> Result<Outcome> {
+pub async fn setup(tx: &mut PgConnection, options: &Setup) -> Result<Protection> {
     setup_observed(tx, options, |_, _, _| ()).await
 }
 
@@ -160,7 +139,7 @@ pub async fn setup_observed(
     tx: &mut PgConnection,
     options: &Setup,
     mut observe: impl FnMut(usize, usize, &str) + Send,
-) -> Result<Outcome> {
+) -> Result<Protection> {
     options.check_enabled()?;
     sqlx::query_file_scalar!("sql/rls/lock.sql").fetch_one(&mut *tx).await?;
     sqlx::query_file_scalar!("sql/rls/forget_dropped.sql").fetch_one(&mut *tx).await?;
@@ -181,11 +160,19 @@ pub async fn setup_observed(
         .map_err(|error| explain(error, &target.name))?;
         tables.push(target.outcome(steps));
     }
-    Ok(Outcome { tables, notes })
+    let changed: Vec<&str> = tables
+        .iter()
+        .filter(|table| !table.statements.is_empty())
+        .map(|table| table.table.as_str())
+        .collect();
+    if !changed.is_empty() {
+        audit::record(tx, "rls.setup", None, serde_json::json!({ "tables": changed })).await?;
+    }
+    Ok(Protection { tables, notes })
 }
 
-/// What [`setup`] would do, without doing any of it; [`Outcome::script`] makes SQL of it. Takes no locks on tables.
-pub async fn plan(connection: &mut PgConnection, options: &Setup) -> Result<Outcome> {
+/// What [`setup`] would do, without doing any of it; [`Protection::script`] makes SQL of it. Takes no locks on tables.
+pub async fn plan(connection: &mut PgConnection, options: &Setup) -> Result<Protection> {
     options.check_enabled()?;
     let (targets, notes) = targets(&mut *connection, options).await?;
     let mut tables = Vec::with_capacity(targets.len());
@@ -203,7 +190,7 @@ pub async fn plan(connection: &mut PgConnection, options: &Setup) -> Result<Outc
         .map_err(|error| explain(error, &target.name))?;
         tables.push(target.outcome(steps));
     }
-    Ok(Outcome { tables, notes })
+    Ok(Protection { tables, notes })
 }
 
 impl Setup {
@@ -276,20 +263,24 @@ impl Target {
         }
     }
 
-    fn outcome(&self, steps: Vec<Step>) -> TableOutcome {
+    fn outcome(&self, steps: Vec<Step>) -> TableProtection {
         let outcome = match (self.registered, steps.iter().any(|step| step.action != "note")) {
-            (_, false) => Change::Unchanged,
-            (true, true) => Change::Updated,
-            (false, true) => Change::Created,
+            (_, false) => Outcome::Unchanged,
+            (true, true) => Outcome::Updated,
+            (false, true) => Outcome::Created,
         };
-        let mut table = TableOutcome {
+        let mut table = TableProtection {
             table: self.name.clone(),
             kind: self.kind,
             outcome,
+            actions: Vec::new(),
             statements: Vec::new(),
             notes: Vec::new(),
         };
         for step in steps {
+            if step.action != "note" && !table.actions.contains(&step.action) {
+                table.actions.push(step.action);
+            }
             table.statements.extend(step.statement);
             table.notes.extend(step.note);
         }

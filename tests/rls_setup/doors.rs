@@ -144,7 +144,7 @@ async fn partitions_and_children_are_closed_in_their_own_right() {
         .await;
     let outcome = set_up(&pool, &named("log")).await.unwrap();
     let changed: Vec<_> =
-        outcome.tables.iter().filter(|t| t.outcome != Change::Unchanged).map(|t| &t.table).collect();
+        outcome.tables.iter().filter(|t| t.outcome != Outcome::Unchanged).map(|t| &t.table).collect();
     assert_eq!(changed, ["public.log_2027"], "a table brings its partitions");
 }
 
@@ -213,7 +213,7 @@ async fn serials_identities_and_generated_columns_work_for_the_tenant() {
 
     exec(&pool, "ALTER TABLE t ADD later int").await;
     let outcome = set_up_all(&pool).await;
-    assert_eq!(outcome.tables[0].outcome, Change::Updated);
+    assert_eq!(outcome.tables[0].outcome, Outcome::Updated);
     assert_eq!(outcome.tables[0].statements, ["GRANT UPDATE (later) ON public.t TO tenancy_app"]);
 }
 
@@ -230,7 +230,7 @@ async fn references_hold_under_the_policies() {
         outcome
             .tables
             .iter()
-            .any(|table| table.kind == TableKind::Shared && table.outcome == Change::Unchanged)
+            .any(|table| table.kind == TableKind::Shared && table.outcome == Outcome::Unchanged)
     );
     let keys = outcome
         .tables

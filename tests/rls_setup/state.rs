@@ -9,18 +9,18 @@ const EVENTS: &str = "CREATE TABLE events (id int PRIMARY KEY, tenant_id uuid, x
 async fn a_second_run_has_nothing_to_do() {
     let pool = platform(EVENTS).await;
     let first = set_up_all(&pool).await;
-    assert_eq!(first.tables[0].outcome, Change::Created);
+    assert_eq!(first.tables[0].outcome, Outcome::Created);
     assert_eq!(first.notes.len(), 1);
     assert!(first.notes[0].starts_with("public.countries has no tenant column"), "{}", first.notes[0]);
     let before = catalogs_of(&pool).await;
 
     let second = set_up_all(&pool).await;
     assert!(!second.changed());
-    assert_eq!(second.tables[0].outcome, Change::Unchanged);
+    assert_eq!(second.tables[0].outcome, Outcome::Unchanged);
     assert_eq!(catalogs_of(&pool).await, before);
     assert_eq!(
         serde_json::to_value(&second.tables[0]).unwrap(),
-        serde_json::json!({ "table": "public.events", "kind": "tenant", "outcome": "unchanged", "statements": [], "notes": [] })
+        serde_json::json!({ "table": "public.events", "kind": "tenant", "outcome": "unchanged", "actions": [], "statements": [], "notes": [] })
     );
 }
 

@@ -2,7 +2,7 @@
 
 use clap::Args as ClapArgs;
 use serde::Serialize;
-use tenancy::rls::setup::{self, Outcome, Setup};
+use tenancy::rls::setup::{self, Protection, Setup};
 
 use crate::cli::app::{App, DryRun};
 use crate::output::{Report, View};
@@ -28,7 +28,7 @@ pub(crate) struct Args {
 #[derive(Serialize)]
 pub(crate) struct Done {
     #[serde(flatten)]
-    outcome: Outcome,
+    protection: Protection,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
     #[serde(skip)]
@@ -51,7 +51,7 @@ impl Args {
         // Makes sure that there is a control plane of the right version; the tables are changed as the connecting role.
         session.begin_as_owner().await?.rollback().await?;
         let mut transaction = session.begin().await?;
-        let outcome = if self.print {
+        let protection = if self.print {
             setup::plan(&mut transaction, &options).await?
         } else {
             let bar = notes.progress("rls setup");
@@ -64,7 +64,7 @@ impl Args {
             transaction.commit().await?;
         }
         Ok(Done {
-            outcome,
+            protection,
             dry_run: self.dry_run.dry_run,
             print: self.print,
             word: self.dry_run.word("protected", "protect"),
@@ -75,12 +75,12 @@ impl Args {
 impl Report for Done {
     fn view(&self) -> View {
         if self.print {
-            return View::Text(self.outcome.script());
+            return View::Text(self.protection.script());
         }
         View::List {
-            headers: vec!["TABLE", "KIND", "OUTCOME", "STATEMENTS"],
+            headers: vec!["TABLE", "KIND", "OUTCOME", "WHAT WAS DONE"],
             rows: self
-                .outcome
+                .protection
                 .tables
                 .iter()
                 .map(|table| {
@@ -88,7 +88,7 @@ impl Report for Done {
                         table.table.clone(),
                         table.kind.as_str().to_owned(),
                         table.outcome.as_str().to_owned(),
-                        table.statements.len().to_string(),
+                        table.actions.join(", "),
                     ]
                 })
                 .collect(),
@@ -96,20 +96,20 @@ impl Report for Done {
     }
 
     fn ids(&self) -> Vec<String> {
-        self.outcome.tables.iter().map(|table| table.table.clone()).collect()
+        self.protection.tables.iter().map(|table| table.table.clone()).collect()
     }
 
     fn notes(&self) -> Vec<String> {
         if self.print {
             return Vec::new();
         }
-        let tables = &self.outcome.tables;
+        let tables = &self.protection.tables;
         let changed = tables.iter().filter(|table| !table.statements.is_empty()).count();
         let mut notes = Vec::new();
         for table in tables {
             notes.extend(table.notes.iter().map(|note| format!("note: {}: {note}", table.table)));
         }
-        notes.extend(self.outcome.notes.iter().map(|note| format!("note: {note}")));
+        notes.extend(self.protection.notes.iter().map(|note| format!("note: {note}")));
         notes.push(match changed {
             0 => format!("{} tables are protected already (unchanged)", tables.len()),
             _ => format!("{} {changed} of {} tables", self.word, tables.len()),
