@@ -13,7 +13,7 @@ classified(oid, kind, tenant_column, registered) AS (
      WHERE NOT EXISTS (SELECT FROM registered r WHERE r.oid = i.inhrelid)
 ),
 relation AS (
-    SELECT c.oid, c.relname, n.nspname, n.oid AS nspoid, c.relkind, c.relrowsecurity, c.relispartition, c.relowner
+    SELECT c.oid, c.relname, n.nspname, n.oid AS nspoid, c.relkind, c.relrowsecurity, c.relispartition, c.relowner, c.relforcerowsecurity
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
        AND n.nspname NOT IN ('information_schema', 'tenancy') AND n.nspname !~ '^pg_'
@@ -35,6 +35,7 @@ tables AS (
 SELECT t.oid, format('%I.%I', t.nspname, t.relname) AS name, t.nspname::text AS schema, t.relname::text AS relname,
        CASE t.relkind WHEN 'p' THEN 'partitioned table' WHEN 'f' THEN 'foreign table' ELSE 'table' END AS object_kind,
        t.kind, t.tenant_column, t.relrowsecurity AS row_security, t.relispartition AS is_partition,
+       NOT t.relforcerowsecurity AND t.relowner = ANY ($5::oid[]) AS owner_unbound,
        EXISTS (SELECT FROM unnest($5::oid[]) AS role(oid)
                 WHERE has_schema_privilege(role.oid, t.nspoid, 'USAGE')
                   AND (has_table_privilege(role.oid, t.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')

@@ -1,1 +1,13 @@
 //! Row-level security: what `setup` makes of a database, and what `verify` finds in it.
+
+mod catalog;
+pub mod check;
+mod probe;
+pub mod report;
+mod scope;
+pub mod verify;
+
+pub use check::Check;
+pub use probe::Progress;
+pub use report::{Finding, NotProven, Report, Severity};
+pub use verify::{Options, verify};

@@ -47,6 +47,8 @@ pub(crate) struct Table {
     pub(crate) tenant_column: Option<String>,
     pub(crate) row_security: bool,
     pub(crate) is_partition: bool,
+    /// Whether a role in reach acts for the owner, whom no policy binds.
+    pub(crate) owner_unbound: bool,
     pub(crate) reachable: bool,
 }
 

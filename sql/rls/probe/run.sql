@@ -18,6 +18,7 @@ DECLARE
     touched bigint;
     answer  text;
     seen    text;
+    before  text;
     code    text;
     words   text;
     cons    text;
@@ -31,6 +32,7 @@ BEGIN
             touched := 0;
             answer := NULL;
             seen := NULL;
+            before := NULL;
             prepped := true;
             BEGIN
                 FOR part IN SELECT e.value FROM pg_catalog.jsonb_array_elements_text(item -> 'prep') AS e LOOP
@@ -40,6 +42,17 @@ BEGIN
                         prepped := false;
                     END;
                 END LOOP;
+                -- What the way was cleared of may have moved the rows that the oracle looks at.
+                IF pg_catalog.jsonb_array_length(item -> 'prep') > 0 AND item ->> 'oracle' IS NOT NULL THEN
+                    FOR part IN SELECT e.key, e.value FROM pg_catalog.jsonb_each_text(item -> 'oset') AS e LOOP
+                        PERFORM pg_catalog.set_config(part.key, part.value, true);
+                    END LOOP;
+                    IF item ->> 'orole' IS NOT NULL THEN
+                        PERFORM pg_catalog.set_config('role', item ->> 'orole', true);
+                    END IF;
+                    EXECUTE item ->> 'oracle' INTO before;
+                    PERFORM pg_catalog.set_config('role', home, true);
+                END IF;
                 FOR part IN SELECT e.key, e.value FROM pg_catalog.jsonb_each_text(item -> 'set') AS e LOOP
                     PERFORM pg_catalog.set_config(part.key, part.value, true);
                 END LOOP;
@@ -93,7 +106,7 @@ BEGIN
         code := NULL;
         results := results || pg_catalog.jsonb_build_object(
             'attempt', CASE WHEN done THEN attempt.ordinality - 1 END, 'touched', touched, 'answer', answer,
-            'seen', seen, 'prepped', prepped, 'refused', refused);
+            'seen', seen, 'before', before, 'prepped', prepped, 'refused', refused);
         EXIT WHEN halted;
     END LOOP;
     PERFORM pg_catalog.set_config('tenancy.probe_results', results::text, true);
