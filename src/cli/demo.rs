@@ -157,7 +157,7 @@ async fn protect(session: &mut Session) -> Result<String> {
 
 async fn attack(connect: &PgConnectOptions) -> Result<report::Report> {
     let options = Options { strict: true, ..Options::default() };
-    verify::verify(connect, &options, &|_, _| ()).await
+    verify::verify(connect, &options).await
 }
 
 async fn prove(connect: &PgConnectOptions) -> anyhow::Result<String> {

@@ -1,5 +1,14 @@
 //! Row-level security: what `setup` makes of a database, and what `verify` finds in it.
 
+mod catalog;
+pub mod check;
+mod probe;
 pub mod report;
+mod scope;
 pub mod setup;
 pub mod verify;
+
+pub use check::Check;
+pub use probe::Progress;
+pub use report::{Finding, NotProven, Report, Severity};
+pub use verify::{Options, verify};

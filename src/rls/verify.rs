@@ -1,41 +1,256 @@
-//! stand-in until merge
-use crate::rls::report::{Report, Severity};
-use sqlx::postgres::PgConnectOptions;
-/// x
-#[derive(Debug, Clone)]
+//! Verification from end to end: the catalogue raises suspicion, the probes convict or clear.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Connection, Executor};
+
+use crate::rls::catalog::{self, Suspicion};
+use crate::rls::check::{self, Check};
+use crate::rls::probe::{self, Progress, Results};
+use crate::rls::report::{Finding, Report, Severity, Source, Summary, fingerprint};
+use crate::rls::scope::{self, Scope, Session};
+use crate::{Error, Result};
+
+/// How to verify.
+#[derive(Clone)]
 pub struct Options {
-    /// x
-    pub roles: Vec<String>,
-    /// x
+    /// Roles that must be confined; empty for the application role of the control plane.
+    pub app_roles: Vec<String>,
+    /// Only these tables, as `schema.table` or `table`; empty for all.
     pub tables: Vec<String>,
-    /// x
+    /// Only these checks; empty for all.
     pub checks: Vec<String>,
-    /// x
+    /// Names of tenant columns, besides those that are registered.
+    pub tenant_columns: Vec<String>,
+    /// The setting that carries the tenant.
+    pub context_setting: String,
+    /// Whether to attack, or leave it at the catalogue.
     pub probes: bool,
-    /// x
+    /// Whether what is not proven counts as failed.
     pub strict: bool,
-    /// x
+    /// The least severity that counts as failed.
     pub fail_on: Severity,
-    /// x
-    pub lock_timeout: std::time::Duration,
-    /// x
-    pub statement_timeout: std::time::Duration,
+    /// How long a statement may wait for a lock.
+    pub lock_timeout: Duration,
+    /// How long a round of statements may take.
+    pub statement_timeout: Duration,
+    /// Called as tables get done.
+    pub progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
 }
+
 impl Default for Options {
     fn default() -> Self {
         Self {
-            roles: vec![],
-            tables: vec![],
-            checks: vec![],
+            app_roles: Vec::new(),
+            tables: Vec::new(),
+            checks: Vec::new(),
+            tenant_columns: vec!["tenant_id".into()],
+            context_setting: "app.current_tenant_id".into(),
             probes: true,
             strict: false,
             fail_on: Severity::Warning,
-            lock_timeout: std::time::Duration::ZERO,
-            statement_timeout: std::time::Duration::ZERO,
+            lock_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(30),
+            progress: None,
         }
     }
 }
-/// x
-pub async fn verify(_c: &PgConnectOptions, _o: &Options, _p: &dyn Fn(usize, usize)) -> crate::Result<Report> {
-    Err(crate::Error::NoDatabase)
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("app_roles", &self.app_roles)
+            .field("tables", &self.tables)
+            .field("checks", &self.checks)
+            .field("probes", &self.probes)
+            .field("strict", &self.strict)
+            .field("fail_on", &self.fail_on)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Verifies the isolation of the tenants in a database. Nothing in it is changed: every row that is made and every
+/// attack is rolled back.
+///
+/// The connection should be a superuser's: it makes the rows and knows what there is to see. The attacks run as the
+/// application role.
+pub async fn verify(connect: &PgConnectOptions, options: &Options) -> Result<Report> {
+    let started = Instant::now();
+    let checks = chosen(&options.checks)?;
+    let mut connection = connect.connect().await?;
+    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let session = scope::session(&mut connection).await?;
+    let roles = if !options.app_roles.is_empty() {
+        options.app_roles.clone()
+    } else if session.has_role_name {
+        vec![scope::default_role(&mut connection).await?]
+    } else {
+        return Err(Error::Invalid {
+            field: "role",
+            value: String::new(),
+            reason: "the database has no control plane that would name the application role".into(),
+            hint: Some("name the role that the application runs as".into()),
+        });
+    };
+    let mut report = Report {
+        schema_version: 1,
+        server_version: session.server_version.split(' ').next().unwrap_or_default().into(),
+        engine: if session.citus { "citus".into() } else { "postgresql".into() },
+        duration_ms: 0,
+        summary: Summary {
+            checks: checks.iter().filter(|check| check.query().is_some()).count(),
+            ..Summary::default()
+        },
+        findings: Vec::new(),
+        not_proven: Vec::new(),
+        attempts: crate::rls::report::Attempts::default(),
+        tables: Vec::new(),
+    };
+    for role in &roles {
+        let mut scope =
+            scope::load(&mut connection, &session, role, &options.tenant_columns, &options.context_setting)
+                .await?;
+        let suspicions = catalog::run(&mut connection, &scope, &checks).await?;
+        let suspicions = narrow(&mut scope, suspicions, &options.tables)?;
+        report.summary.tables = report.summary.tables.max(scope.tables.len());
+        let probed = if options.probes && checks.iter().any(|check| is_probed(check)) {
+            attack(&mut connection, connect, options, &session, &scope).await?
+        } else {
+            Results::default()
+        };
+        add(&mut report, &checks, suspicions, probed);
+    }
+    connection.execute("ROLLBACK").await?;
+    connection.close().await?;
+    report.summary.probes = report.attempts.tried;
+    report.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    report.settle(options.fail_on, options.strict);
+    Ok(report)
+}
+
+async fn attack(
+    connection: &mut PgConnection,
+    connect: &PgConnectOptions,
+    options: &Options,
+    session: &Session,
+    scope: &Scope,
+) -> Result<Results> {
+    let settings = probe::Settings {
+        connect,
+        lock_timeout: options.lock_timeout,
+        statement_timeout: options.statement_timeout,
+        progress: options.progress.as_deref(),
+    };
+    probe::run(connection, &settings, session, scope).await
+}
+
+fn chosen(ids: &[String]) -> Result<Vec<&'static Check>> {
+    if ids.is_empty() {
+        return Ok(check::ALL.iter().collect());
+    }
+    ids.iter()
+        .map(|id| {
+            check::find(id).ok_or_else(|| Error::NotFound {
+                kind: "check",
+                name: id.clone(),
+                suggestion: None,
+            })
+        })
+        .collect()
+}
+
+/// Whether probes have a say in the check.
+fn is_probed(check: &Check) -> bool {
+    check.is_suspicion() || check.query().is_none() || matches!(check.id, "rls-disabled" | "rls-not-forced")
+}
+
+/// Leaves the tables that were asked for, and what was found about them.
+fn narrow(scope: &mut Scope, suspicions: Vec<Suspicion>, tables: &[String]) -> Result<Vec<Suspicion>> {
+    if tables.is_empty() {
+        return Ok(suspicions);
+    }
+    let is = |table: &scope::Table, name: &String| {
+        *name == table.relname
+            || *name == table.name
+            || *name == format!("{}.{}", table.schema, table.relname)
+    };
+    for name in tables {
+        if !scope.tables.iter().any(|table| is(table, name)) {
+            return Err(Error::NotFound { kind: "table", name: name.clone(), suggestion: None });
+        }
+    }
+    scope.tables.retain(|table| tables.iter().any(|name| is(table, name)));
+    let kept = suspicions.into_iter().filter(|suspicion| {
+        suspicion.relation.is_none_or(|oid| scope.tables.iter().any(|table| table.oid == oid))
+    });
+    Ok(kept.collect())
+}
+
+/// Holds the catalogue's suspicions against what the probes saw, and adds both to the report.
+fn add(report: &mut Report, checks: &[&Check], suspicions: Vec<Suspicion>, probed: Results) {
+    let mut convicted: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let mut leaks: Vec<Finding> = Vec::new();
+    for leak in &probed.leaks {
+        if !checks.iter().any(|check| check.id == leak.check) {
+            continue;
+        }
+        if let Some(known) = convicted.get(&(leak.check, leak.object.as_str())) {
+            if leaks[*known].severity >= leak.severity {
+                continue;
+            }
+        }
+        let finding = Finding {
+            check: leak.check.into(),
+            severity: leak.severity,
+            object: leak.object.clone(),
+            object_kind: leak.object_kind.clone(),
+            message: leak.message.clone(),
+            evidence: leak.evidence.clone(),
+            fix: check::find(leak.check).map(|check| check.fix().to_string()).unwrap_or_default(),
+            fingerprint: fingerprint(leak.check, &leak.object, ""),
+            source: Source::Probe,
+        };
+        match convicted.get(&(leak.check, leak.object.as_str())) {
+            Some(known) => leaks[*known] = finding,
+            None => {
+                convicted.insert((leak.check, leak.object.as_str()), leaks.len());
+                leaks.push(finding);
+            }
+        }
+    }
+    for suspicion in suspicions {
+        let mut finding = suspicion.finding;
+        if let Some(at) = convicted.get(&(finding.check.as_str(), finding.object.as_str())) {
+            // The probe's evidence wins; the catalogue knows better what to mend.
+            leaks[*at].fix = finding.fix;
+            leaks[*at].message = format!("{}: {}", finding.message, leaks[*at].message);
+            continue;
+        }
+        if suspicion.provable && suspicion.relation.is_some_and(|oid| probed.cleared.contains(&oid.0)) {
+            finding.severity = Severity::Note;
+            finding.message.push_str("; no probe got through");
+        }
+        push(report, finding);
+    }
+    for leak in leaks {
+        push(report, leak);
+    }
+    report.not_proven.extend(probed.not_proven);
+    report.attempts.tried += probed.attempts.tried;
+    report.attempts.failed += probed.attempts.failed;
+    report.attempts.succeeded += probed.attempts.succeeded;
+    report.attempts.inconclusive += probed.attempts.inconclusive;
+    report.tables.extend(probed.verdicts);
+}
+
+/// Several application roles may find the same.
+fn push(report: &mut Report, finding: Finding) {
+    match report.findings.iter_mut().find(|known| known.fingerprint == finding.fingerprint) {
+        Some(known) if known.severity < finding.severity => *known = finding,
+        Some(_) => {}
+        None => report.findings.push(finding),
+    }
 }

@@ -1,6 +1,7 @@
 //! `tenantctl rls verify`.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use clap::Args as ClapArgs;
 use serde::Serialize;
@@ -55,8 +56,9 @@ impl Args {
             Some(Form::Json) => Format::Json,
             None => app.output.format,
         };
+        let bar = app.notes.progress("rls verify");
         let options = Options {
-            roles: self.role,
+            app_roles: self.role,
             tables: self.table,
             checks: self.check,
             probes: !self.no_probes,
@@ -64,14 +66,15 @@ impl Args {
             fail_on: self.fail_on,
             lock_timeout: app.config.lock_timeout.value,
             statement_timeout: app.config.statement_timeout.value,
+            progress: Some(Arc::new(move |progress| bar.set(progress.done as u64, progress.total as u64))),
+            ..Options::default()
         };
         // Makes sure that there is a control plane of the right version.
         let mut session = app.session().await?;
         session.begin_as_owner().await?.rollback().await?;
         drop(session);
-        let bar = app.notes.progress("rls verify");
         let connect = app.options()?;
-        let report = verify::verify(&connect, &options, &|done, of| bar.set(done as u64, of as u64)).await?;
+        let report = verify::verify(&connect, &options).await?;
         Ok(Verified(report))
     }
 }

@@ -1,0 +1,5 @@
+-- id: context-uncast-empty
+-- title: A used connection without a context raises an error instead of showing nothing
+-- severity: warning
+-- why: After its first transaction a custom setting reads '' and not NULL; a cast without NULLIF fails on every later query.
+-- fix: Cast nullif(current_setting('…', true), ''), or call tenancy.current_tenant_id().

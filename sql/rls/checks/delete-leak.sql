@@ -1,0 +1,5 @@
+-- id: delete-leak
+-- title: DELETE or UPDATE reaches rows that SELECT hides
+-- severity: error
+-- why: A command without WHERE is checked against its own policies alone; a wide one takes other tenants' rows unseen.
+-- fix: Make the policy for the command compare the tenant column with the tenant in context.

@@ -1,0 +1,29 @@
+-- id: fails-open
+-- title: Without a tenant in context the policy shows rows
+-- severity: error
+-- why: A request that forgot its tenant, or a pooled connection whose context is over, sees everybody's rows.
+-- fix: Compare the tenant column with the setting alone: NULL matches nothing.
+-- suspicion: probe
+WITH policy AS (
+    SELECT p.polrelid, p.polname,
+           concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid),
+                     (SELECT string_agg(f.prosrc, ' ') FROM pg_depend d JOIN pg_proc f ON f.oid = d.refobjid
+                       WHERE d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_proc'::regclass
+                         AND f.pronamespace <> 'pg_catalog'::regnamespace)) AS text
+      FROM unnest($1::oid[], $3::boolean[]) AS t(oid, reachable) JOIN pg_policy p ON p.polrelid = t.oid
+     WHERE t.reachable AND p.polpermissive AND (0 = ANY (p.polroles) OR p.polroles && $4::oid[])
+)
+SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
+       CASE c.relkind WHEN 'p' THEN 'partitioned table' ELSE 'table' END AS object_kind,
+       p.polname::text AS detail,
+       format('policy %I has an answer for a missing context', p.polname) AS message,
+       p.text AS evidence,
+       format('ALTER POLICY %I ON %I.%I USING (…);', p.polname, n.nspname, c.relname) AS fix,
+       NULL::text AS severity
+  FROM policy p
+  JOIN pg_class c ON c.oid = p.polrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relrowsecurity
+   AND (p.text ~* 'coalesce\([^;]{0,60}(current_setting|current_tenant)'
+        OR p.text ~* '(current_setting|current_tenant)[^;]{0,60}\mis null\M'
+        OR p.text ~* '(current_setting|current_tenant)[a-z_]*\([^)]*\)\)*\s*=\s*''''')

@@ -1,0 +1,43 @@
+-- id: login-escapes
+-- title: A login behind the application role bypasses row-level security
+-- severity: error
+-- why: RESET ROLE leads back to the login: what the login may do, an injected statement may do.
+-- fix: Let the application log in with a role that is a member of the application role and of nothing else.
+WITH RECURSIVE
+edge AS (
+    SELECT m.member, m.roleid,
+           coalesce((to_jsonb(m) ->> 'set_option')::boolean, true) OR m.admin_option AS may_set,
+           coalesce((to_jsonb(m) ->> 'inherit_option')::boolean, r.rolinherit) AS inherits
+      FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member
+),
+member(oid) AS (
+    SELECT $6::oid
+    UNION
+    SELECT e.member FROM edge e JOIN member m ON m.oid = e.roleid WHERE e.may_set OR e.inherits
+),
+becomes(login, oid, settable) AS (
+    SELECT r.oid, r.oid, true FROM member m JOIN pg_roles r ON r.oid = m.oid
+     WHERE r.rolcanlogin AND r.oid <> $6 AND r.rolname <> session_user
+    UNION
+    SELECT b.login, e.roleid, b.settable AND e.may_set
+      FROM becomes b JOIN edge e ON e.member = b.oid AND (e.inherits OR (e.may_set AND b.settable))
+),
+owners AS (
+    SELECT DISTINCT c.relowner AS oid FROM unnest($1::oid[]) AS t(oid) JOIN pg_class c ON c.oid = t.oid
+)
+SELECT NULL::oid AS relation, format('%I', l.rolname) AS object, 'role' AS object_kind, '' AS detail,
+       format('login %I is a member of %s and %s', l.rolname, $6::regrole::text,
+              string_agg(DISTINCT CASE WHEN r.rolsuper OR r.rolbypassrls
+                                       THEN format('%s %s', CASE WHEN r.oid = l.oid THEN 'has' ELSE format('can become %I with', r.rolname) END,
+                                                   CASE WHEN r.rolsuper THEN 'SUPERUSER' ELSE 'BYPASSRLS' END)
+                                       WHEN r.oid = l.oid THEN 'owns tenant tables'
+                                       ELSE format('can act as %I, which owns tenant tables', r.rolname) END, ', ')) AS message,
+       format('RESET ROLE leads back to %I', l.rolname) AS evidence,
+       format('REVOKE %s FROM %I;', $6::regrole::text, l.rolname) AS fix,
+       NULL::text AS severity
+  FROM becomes b
+  JOIN pg_roles l ON l.oid = b.login
+  JOIN pg_roles r ON r.oid = b.oid
+  LEFT JOIN owners o ON o.oid = b.oid
+ WHERE ((r.rolsuper OR r.rolbypassrls) AND b.settable) OR o.oid IS NOT NULL
+ GROUP BY l.oid, l.rolname

@@ -1,0 +1,34 @@
+-- id: permissive-leak
+-- title: A permissive policy lets other tenants' rows through
+-- severity: error
+-- why: Permissive policies are alternatives: one that does not compare the tenant opens the table, whatever the others say.
+-- fix: Drop the policy, or make it compare the tenant column with the tenant in context.
+-- suspicion: probe
+WITH tables AS (
+    SELECT t.oid, t.tenant_column FROM unnest($1::oid[], $2::text[], $3::boolean[]) AS t(oid, tenant_column, reachable)
+     WHERE t.reachable
+),
+policy AS (
+    SELECT p.polrelid, p.polname, p.polcmd::text AS cmd, p.polpermissive, p.polroles,
+           pg_get_expr(p.polqual, p.polrelid) AS qual, t.tenant_column
+      FROM tables t JOIN pg_policy p ON p.polrelid = t.oid
+)
+SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
+       CASE c.relkind WHEN 'p' THEN 'partitioned table' ELSE 'table' END AS object_kind,
+       p.polname::text AS detail,
+       format('permissive policy %I %s', p.polname,
+              CASE WHEN p.qual = 'true' THEN 'is always true' ELSE 'has a branch that does not compare the tenant' END) AS message,
+       format('USING (%s)', p.qual) AS evidence,
+       format('DROP POLICY %I ON %I.%I;', p.polname, n.nspname, c.relname) AS fix,
+       NULL::text AS severity
+  FROM policy p
+  JOIN pg_class c ON c.oid = p.polrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relrowsecurity AND p.polpermissive AND p.cmd IN ('*', 'r')
+   AND (0 = ANY (p.polroles) OR p.polroles && $4::oid[])
+   AND (strpos(p.qual, quote_ident(p.tenant_column)) = 0 OR p.qual ~* '\mOR \(*true\M' OR p.qual ~* '\(true\)* OR\M'
+        OR p.qual ~ '\(1 = 1\)')
+   AND NOT EXISTS (SELECT FROM policy f
+                    WHERE f.polrelid = p.polrelid AND NOT f.polpermissive AND f.cmd IN ('*', 'r')
+                      AND (0 = ANY (f.polroles) OR $6::oid = ANY (f.polroles))
+                      AND strpos(f.qual, quote_ident(f.tenant_column)) > 0 AND f.qual !~* '\mOR \(*true\M')

@@ -1,0 +1,32 @@
+-- id: unclassified-table
+-- title: A table that the application role can reach is neither tenant-scoped nor declared shared
+-- severity: warning
+-- why: Nobody said whose rows these are; a tenant's data in a table without a tenant is everybody's.
+-- fix: Add a tenant column and protect the table, declare it shared, or revoke the privilege.
+SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
+       CASE c.relkind WHEN 'p' THEN 'partitioned table' WHEN 'f' THEN 'foreign table' ELSE 'table' END AS object_kind,
+       '' AS detail,
+       'the table has no tenant column and is not declared shared' AS message,
+       format('privileges: %s', concat_ws(', ',
+              CASE WHEN bool_or(has_table_privilege(role.oid, c.oid, 'SELECT')
+                                OR has_any_column_privilege(role.oid, c.oid, 'SELECT')) THEN 'SELECT' END,
+              CASE WHEN bool_or(has_table_privilege(role.oid, c.oid, 'INSERT')
+                                OR has_any_column_privilege(role.oid, c.oid, 'INSERT')) THEN 'INSERT' END,
+              CASE WHEN bool_or(has_table_privilege(role.oid, c.oid, 'UPDATE')
+                                OR has_any_column_privilege(role.oid, c.oid, 'UPDATE')) THEN 'UPDATE' END,
+              CASE WHEN bool_or(has_table_privilege(role.oid, c.oid, 'DELETE')) THEN 'DELETE' END)) AS evidence,
+       format('INSERT INTO tenancy.protected_tables (relation, kind) VALUES (%L, ''shared'');',
+              format('%I.%I', n.nspname, c.relname)) AS fix,
+       NULL::text AS severity
+  FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  CROSS JOIN unnest($4::oid[]) AS role(oid)
+ WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
+   AND n.nspname NOT IN ('information_schema', 'tenancy') AND n.nspname !~ '^pg_'
+   AND c.oid <> ALL ($1::oid[]) AND c.oid <> ALL ($7::oid[])
+   AND NOT EXISTS (SELECT FROM pg_depend d
+                    WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+   AND has_schema_privilege(role.oid, n.oid, 'USAGE')
+   AND (has_table_privilege(role.oid, c.oid, 'SELECT, INSERT, UPDATE, DELETE')
+        OR has_any_column_privilege(role.oid, c.oid, 'SELECT, INSERT, UPDATE'))
+ GROUP BY c.oid, n.nspname

@@ -1,0 +1,79 @@
+//! Runs the checks over the system catalogue: one snapshot, one query a check, none per table.
+
+use sqlx::postgres::PgConnection;
+use sqlx::postgres::types::Oid;
+
+use crate::Result;
+use crate::rls::check::Check;
+use crate::rls::report::{Finding, Severity, Source, fingerprint};
+use crate::rls::scope::Scope;
+
+/// A finding, with what is needed to hold it against what the probes saw.
+#[derive(Debug, Clone)]
+pub(crate) struct Suspicion {
+    pub(crate) relation: Option<Oid>,
+    pub(crate) provable: bool,
+    pub(crate) finding: Finding,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    relation: Option<Oid>,
+    object: String,
+    object_kind: String,
+    detail: String,
+    message: String,
+    evidence: String,
+    fix: String,
+    severity: Option<String>,
+}
+
+/// Every finding of the checks about one application role.
+pub(crate) async fn run(
+    connection: &mut PgConnection,
+    scope: &Scope,
+    checks: &[&Check],
+) -> Result<Vec<Suspicion>> {
+    let tables: Vec<Oid> = scope.tables.iter().map(|table| table.oid).collect();
+    let columns: Vec<Option<String>> = scope.tables.iter().map(|table| table.tenant_column.clone()).collect();
+    let reachable: Vec<bool> = scope.tables.iter().map(|table| table.reachable).collect();
+    let roles: Vec<Oid> = scope.roles.iter().map(|role| role.oid).collect();
+    let settable: Vec<Oid> = scope.roles.iter().filter(|role| role.settable).map(|role| role.oid).collect();
+    let mut found = Vec::new();
+    for check in checks {
+        let Some(query) = check.query() else { continue };
+        let rows: Vec<Row> = sqlx::query_as(query)
+            .bind(&tables)
+            .bind(&columns)
+            .bind(&reachable)
+            .bind(&roles)
+            .bind(&settable)
+            .bind(scope.app.oid)
+            .bind(&scope.shared)
+            .bind(&scope.context_setting)
+            .fetch_all(&mut *connection)
+            .await?;
+        for row in rows {
+            let severity = match row.severity {
+                Some(severity) => severity.parse::<Severity>()?,
+                None => check.severity,
+            };
+            found.push(Suspicion {
+                relation: row.relation,
+                provable: check.is_suspicion(),
+                finding: Finding {
+                    fingerprint: fingerprint(check.id, &row.object, &row.detail),
+                    check: check.id.into(),
+                    severity,
+                    object: row.object,
+                    object_kind: row.object_kind,
+                    message: row.message,
+                    evidence: row.evidence,
+                    fix: row.fix,
+                    source: Source::Catalog,
+                },
+            });
+        }
+    }
+    Ok(found)
+}

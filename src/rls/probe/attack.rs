@@ -1,0 +1,427 @@
+//! The statements that try to cross from one tenant to another, and what their outcome means.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::db::quote::{ident, literal};
+use crate::rls::probe::row::Values;
+use crate::rls::probe::runner::{Item, Outcome};
+use crate::rls::probe::schema::{Node, Privileges};
+
+/// The tenant that a statement claims to serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Context {
+    /// The setting was never set in this session.
+    Unset,
+    /// It reads ''.
+    Empty,
+    /// It is no tenant's key at all.
+    Garbage,
+    /// It is a key of the right kind that no tenant has.
+    Unknown,
+    /// Tenant A, who attacks.
+    A,
+    /// Tenant B, whose rows are attacked.
+    B,
+}
+
+impl Context {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Unset => "without a context",
+            Self::Empty => "in an empty context",
+            Self::Garbage => "in the context 'not-a-tenant; --'",
+            Self::Unknown => "in the context of a tenant that does not exist",
+            Self::A => "in the context of tenant A",
+            Self::B => "in the context of tenant B",
+        }
+    }
+}
+
+/// What a statement does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Command {
+    /// Reads both tenants' rows.
+    Read,
+    /// Adds a row of tenant B.
+    Insert,
+    /// Changes rows where they are.
+    Update,
+    /// Gives tenant A's row to tenant B.
+    MoveOut,
+    /// Takes tenant B's row for tenant A.
+    MoveIn,
+    /// Deletes.
+    Delete,
+    /// Adds a row of tenant A, which must succeed where reading is not allowed.
+    OwnInsert,
+}
+
+/// A statement that was tried, and in which circumstances.
+#[derive(Debug, Clone)]
+pub(crate) struct Attack {
+    pub(crate) context: Context,
+    pub(crate) command: Command,
+    /// A setting that was set besides, and to what.
+    pub(crate) spoof: Option<(String, String)>,
+    /// Whether reading can only count rows, not tell whose they are.
+    counts: bool,
+}
+
+/// What the outcome of an attack means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// It got through.
+    Leak(String),
+    /// It got past the policies, and a constraint stopped it.
+    Stopped(String),
+    /// It failed.
+    Denied,
+    /// It failed for a reason that has nothing to do with isolation.
+    Unclear(String),
+}
+
+/// A tenant table under attack by one role.
+#[derive(Debug)]
+pub(crate) struct Target<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) role: &'a str,
+    pub(crate) privileges: &'a Privileges,
+    /// Rows of A and B.
+    pub(crate) rows: &'a [Values; 2],
+    /// Rows that could be added for A and B.
+    pub(crate) spares: &'a [Option<Values>; 2],
+    /// Keys of A, B and of a tenant that does not exist, as the tenant column holds them.
+    pub(crate) tenants: [String; 3],
+    pub(crate) context_setting: &'a str,
+    /// Statements that take away what references the table.
+    pub(crate) clear: &'a [String],
+    /// Settings that the policies read, with values that might open them.
+    pub(crate) spoofs: &'a [(String, String)],
+    /// Where the oracle is not exempt from the policies itself: the role and settings that it asks as.
+    pub(crate) oracle_role: Option<&'a str>,
+}
+
+impl Target<'_> {
+    /// Attacks that must run before the context is set for the first time in the session.
+    pub(crate) fn before_context(&self) -> Vec<(Attack, Item)> {
+        self.in_context(
+            Context::Unset,
+            None,
+            &[Command::Read, Command::Insert, Command::Update, Command::Delete],
+        )
+    }
+
+    /// All others.
+    pub(crate) fn after(&self) -> Vec<(Attack, Item)> {
+        use Command::{Delete, Insert, MoveIn, MoveOut, OwnInsert, Read, Update};
+        let mut all = Vec::new();
+        for context in [Context::Empty, Context::Garbage, Context::Unknown] {
+            all.extend(self.in_context(context, None, &[Read, Insert, Update, Delete]));
+        }
+        all.extend(self.in_context(Context::A, None, &[Read, Insert, Update, MoveOut, MoveIn, Delete]));
+        if self.privileges.selects.is_empty() {
+            all.extend(self.in_context(Context::A, None, &[OwnInsert]));
+        }
+        all.extend(self.in_context(Context::B, None, &[Read]));
+        for (setting, value) in self.spoofs {
+            let spoof = Some((setting.clone(), value.clone()));
+            let contexts: &[Context] =
+                if setting == self.context_setting { &[Context::A] } else { &[Context::Empty, Context::A] };
+            for context in contexts {
+                all.extend(self.in_context(*context, spoof.clone(), &[Read, Insert, Delete]));
+            }
+        }
+        all
+    }
+
+    /// What the oracle sees of tenant B: which rows, and which versions of them.
+    pub(crate) fn oracle(&self) -> Option<String> {
+        let column = ident(&self.node.column(self.node.tenant?)?.name);
+        Some(format!(
+            "SELECT coalesce(pg_catalog.string_agg(concat(tableoid, ctid), ' ' ORDER BY tableoid, ctid), '') FROM {} \
+             WHERE {column} = {}",
+            self.node.name,
+            literal(&self.tenants[1])
+        ))
+    }
+
+    /// The oracle's question as an item of its own.
+    pub(crate) fn oracle_item(&self) -> Item {
+        let mut item = self.item(Context::B, None);
+        item.settings = item.oracle_settings.clone();
+        item.role = item.oracle_role.take();
+        item.attempts.extend(item.oracle.take());
+        item.returns = true;
+        item
+    }
+
+    fn settings(&self, context: Context) -> BTreeMap<String, String> {
+        let value = match context {
+            Context::Unset => return BTreeMap::new(),
+            Context::Empty => String::new(),
+            Context::Garbage => "not-a-tenant; --".into(),
+            Context::Unknown => self.tenants[2].clone(),
+            Context::A => self.tenants[0].clone(),
+            Context::B => self.tenants[1].clone(),
+        };
+        BTreeMap::from([(self.context_setting.to_string(), value)])
+    }
+
+    fn item(&self, context: Context, spoof: Option<&(String, String)>) -> Item {
+        let mut settings = self.settings(context);
+        settings.extend(spoof.cloned());
+        let oracle_settings =
+            if self.oracle_role.is_some() { self.settings(Context::B) } else { BTreeMap::new() };
+        Item {
+            role: Some(self.role.into()),
+            settings,
+            oracle: self.oracle(),
+            oracle_role: self.oracle_role.map(Into::into),
+            oracle_settings,
+            ..Item::default()
+        }
+    }
+
+    fn in_context(
+        &self,
+        context: Context,
+        spoof: Option<(String, String)>,
+        commands: &[Command],
+    ) -> Vec<(Attack, Item)> {
+        let mut found = Vec::new();
+        for command in commands {
+            let mut item = self.item(context, spoof.as_ref());
+            let mut counts = false;
+            let possible = match command {
+                Command::Read => self.read(&mut item, &mut counts),
+                Command::Insert => self.insert(&mut item, 1),
+                Command::OwnInsert => self.insert(&mut item, 0),
+                Command::Update => self.update(&mut item),
+                Command::MoveOut => self.relocate(&mut item, 0, 1),
+                Command::MoveIn => self.relocate(&mut item, 1, 0),
+                Command::Delete => self.delete(&mut item),
+            };
+            if possible.is_some() {
+                found.push((Attack { context, command: *command, spoof: spoof.clone(), counts }, item));
+            }
+        }
+        found
+    }
+
+    fn tenant_column(&self) -> Option<(i16, String)> {
+        let attnum = self.node.tenant?;
+        Some((attnum, ident(&self.node.column(attnum)?.name)))
+    }
+
+    fn read(&self, item: &mut Item, counts: &mut bool) -> Option<()> {
+        let (attnum, column) = self.tenant_column()?;
+        let name = &self.node.name;
+        item.returns = true;
+        item.oracle = None;
+        let [a, b] = [literal(&self.tenants[0]), literal(&self.tenants[1])];
+        if self.privileges.selects.contains(&attnum) {
+            item.attempts.push(format!(
+                "SELECT pg_catalog.json_build_array(count(*) FILTER (WHERE {column} = {a}), count(*) FILTER (WHERE \
+                 {column} = {b})) FROM {name} WHERE {column} IN ({a}, {b})"
+            ));
+        } else if !self.privileges.selects.is_empty() {
+            *counts = true;
+            item.attempts.push(format!(
+                "SELECT pg_catalog.json_build_array(count(*), 0) FROM (SELECT FROM {name} LIMIT 100) AS s"
+            ));
+        } else {
+            return None;
+        }
+        Some(())
+    }
+
+    fn insert(&self, item: &mut Item, tenant: usize) -> Option<()> {
+        let (attnum, column) = self.tenant_column()?;
+        let node = self.node;
+        let row = match &self.spares[tenant] {
+            Some(row) => row,
+            None => {
+                // There is room for one row only: make it.
+                item.prep = self.clear.to_vec();
+                item.prep.push(format!(
+                    "DELETE FROM {} WHERE {column} = {}",
+                    node.name,
+                    literal(&self.tenants[tenant])
+                ));
+                &self.rows[tenant]
+            }
+        };
+        let mut columns = Vec::new();
+        let mut values = Vec::new();
+        for (column, value) in node.columns.iter().zip(row) {
+            if !column.is_generated && self.privileges.inserts.contains(&column.attnum) {
+                columns.push(ident(&column.name));
+                values.push(value.as_deref().map_or("NULL".into(), literal));
+            }
+        }
+        if columns.is_empty() || (tenant == 1 && !self.privileges.inserts.contains(&attnum)) {
+            return None;
+        }
+        item.attempts.push(format!(
+            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})",
+            node.name,
+            columns.join(", "),
+            values.join(", ")
+        ));
+        Some(())
+    }
+
+    fn update(&self, item: &mut Item) -> Option<()> {
+        let (tenant, tenant_column) = self.tenant_column()?;
+        let node = self.node;
+        let (unique, references) = (node.unique_columns(), node.reference_columns());
+        let open = node.columns.iter().filter(|column| {
+            self.privileges.updates.contains(&column.attnum)
+                && column.attnum != tenant
+                && !column.is_generated
+                && !column.is_identity
+        });
+        let column = open.min_by_key(|column| {
+            (unique.contains(&column.attnum), references.contains(&column.attnum), column.kind != "b")
+        })?;
+        let name = ident(&column.name);
+        let value = if unique.contains(&column.attnum) {
+            name.clone()
+        } else {
+            self.rows[0].get(node.position(column.attnum)?)?.as_deref().map_or("NULL".into(), literal)
+        };
+        let b = literal(&self.tenants[1]);
+        item.attempts.push(format!("UPDATE {} SET {name} = {value}", node.name));
+        item.attempts.push(format!("UPDATE {} SET {name} = {name} WHERE {tenant_column} = {b}", node.name));
+        Some(())
+    }
+
+    fn relocate(&self, item: &mut Item, from: usize, to: usize) -> Option<()> {
+        let (tenant, column) = self.tenant_column()?;
+        let node = self.node;
+        if !self.privileges.updates.contains(&tenant) {
+            return None;
+        }
+        let key = literal(&self.tenants[to]);
+        let plain = format!("{column} = {key}");
+        // Along with the references that carry the tenant, so that they do not stand in the way.
+        let mut whole = vec![plain.clone()];
+        let carried: BTreeSet<i16> = node
+            .references()
+            .filter(|reference| reference.columns.contains(&tenant))
+            .flat_map(|reference| reference.columns.iter().copied())
+            .filter(|attnum| *attnum != tenant && self.privileges.updates.contains(attnum))
+            .collect();
+        for attnum in carried {
+            let value = self.rows[to].get(node.position(attnum)?)?;
+            let name = ident(&node.column(attnum)?.name);
+            whole.push(format!("{name} = {}", value.as_deref().map_or("NULL".into(), literal)));
+        }
+        item.prep = self.clear.to_vec();
+        item.prep.push(format!("DELETE FROM {} WHERE {column} = {key}", node.name));
+        let whole = whole.join(", ");
+        let source = literal(&self.tenants[from]);
+        item.attempts.push(format!("UPDATE {} SET {whole}", node.name));
+        item.attempts.push(format!("UPDATE {} SET {whole} WHERE {column} = {source}", node.name));
+        item.attempts.push(format!("UPDATE {} SET {plain} WHERE {column} = {source}", node.name));
+        Some(())
+    }
+
+    fn delete(&self, item: &mut Item) -> Option<()> {
+        let (_, column) = self.tenant_column()?;
+        self.privileges.deletes.then_some(())?;
+        item.prep = self.clear.to_vec();
+        item.attempts.push(format!("DELETE FROM {}", self.node.name));
+        item.attempts.push(format!(
+            "DELETE FROM {} WHERE {column} = {}",
+            self.node.name,
+            literal(&self.tenants[1])
+        ));
+        Some(())
+    }
+
+    /// What the outcome means, given what the oracle saw before.
+    pub(crate) fn judge(&self, attack: &Attack, item: &Item, outcome: &Outcome, baseline: &str) -> Meaning {
+        let stranger =
+            matches!(attack.context, Context::Unset | Context::Empty | Context::Garbage | Context::Unknown);
+        let told = |what: &str| self.evidence(attack, item, outcome, what);
+        if let Some(error) = outcome.error() {
+            // No canary references the table any more: a reference that objects belongs to a row of somebody else.
+            if attack.command == Command::Delete && outcome.prepped && error.code == "23503" {
+                return Meaning::Leak(told(&format!("reached rows of other tenants: {}", error.message)));
+            }
+            return match error.code.as_str() {
+                "23503" | "23505" | "23P01"
+                    if matches!(attack.command, Command::MoveIn | Command::MoveOut) && outcome.prepped =>
+                {
+                    Meaning::Stopped(told(&format!(
+                        "the policies let it pass, a constraint stopped it: {}",
+                        error.message
+                    )))
+                }
+                "42501" => Meaning::Denied,
+                code if code.starts_with("22") || code == "42704" || code == "44000" => Meaning::Denied,
+                // A trigger of the application's own refuses the row: nothing was written.
+                "P0001" if attack.command == Command::Insert => Meaning::Denied,
+                code => Meaning::Unclear(format!("{} ({code})", error.message)),
+            };
+        }
+        match attack.command {
+            Command::Read => {
+                let [a, b] = counts(outcome);
+                if attack.counts {
+                    let own = i64::from(attack.context == Context::A || attack.context == Context::B);
+                    if a > own {
+                        Meaning::Leak(told(&format!("{a} rows, {own} of its own")))
+                    } else {
+                        Meaning::Denied
+                    }
+                } else if attack.context == Context::B {
+                    Meaning::Denied
+                } else if b > 0 || (stranger && attack.spoof.is_none() && a > 0) {
+                    Meaning::Leak(told(&format!("{a} rows of tenant A, {b} of tenant B")))
+                } else {
+                    Meaning::Denied
+                }
+            }
+            Command::OwnInsert => Meaning::Denied,
+            Command::Insert | Command::Update | Command::MoveOut | Command::MoveIn | Command::Delete => {
+                let before = outcome.before.as_deref().unwrap_or(baseline);
+                let changed = outcome.seen.as_deref().is_some_and(|seen| seen != before);
+                let touched_unseen = stranger
+                    && outcome.touched > 0
+                    && matches!(attack.command, Command::Update | Command::Delete);
+                if changed || touched_unseen {
+                    Meaning::Leak(told(&format!("{} rows", outcome.touched)))
+                } else {
+                    Meaning::Denied
+                }
+            }
+        }
+    }
+
+    /// The statement that got through, as which role, in which context.
+    fn evidence(&self, attack: &Attack, item: &Item, outcome: &Outcome, what: &str) -> String {
+        let at = outcome.attempt.unwrap_or(outcome.refused.len().saturating_sub(1));
+        let mut statement = item.attempts.get(at).cloned().unwrap_or_default();
+        for (value, name) in self.tenants.iter().zip(["<tenant A>", "<tenant B>", "<no tenant>"]) {
+            statement = statement.replace(value.as_str(), name);
+        }
+        if statement.chars().count() > 400 {
+            statement = statement.chars().take(400).chain("…".chars()).collect();
+        }
+        let spoof = match &attack.spoof {
+            Some((setting, value)) => {
+                let value = if *value == self.tenants[1] { "<tenant B>" } else { value };
+                format!(" with {setting} = {}", literal(value))
+            }
+            None => String::new(),
+        };
+        format!("as {} {}{spoof}: {statement} → {what}", self.role, attack.context.words())
+    }
+}
+
+/// Rows of A and of B that a reading attack saw.
+pub(crate) fn counts(outcome: &Outcome) -> [i64; 2] {
+    outcome.answer.as_deref().and_then(|answer| serde_json::from_str(answer).ok()).unwrap_or_default()
+}

@@ -1,0 +1,384 @@
+//! One transaction of attacks: rows for two tenants, every statement against them, and a rollback.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx::postgres::PgConnection;
+use sqlx::{ConnectOptions, Connection, Executor};
+
+use crate::Result;
+use crate::db::quote::{literal, trusted};
+use crate::rls::probe::attack::Target;
+use crate::rls::probe::doors::{Doors, Function, House, View};
+use crate::rls::probe::judge::{Tried, judge};
+use crate::rls::probe::row::Values;
+use crate::rls::probe::runner::{self, Item};
+use crate::rls::probe::schema::{Node, Policies, Privileges};
+use crate::rls::probe::seed::{Canaries, Hand, Maker, Seeder};
+use crate::rls::probe::values::tenant_value;
+use crate::rls::probe::{Leak, Progress, Results, Settings};
+use crate::rls::report::{NotProven, Severity, TableVerdict, Verdict};
+use crate::rls::scope::{Role, Scope, Table};
+
+/// What all batches share.
+pub(crate) struct Shared<'a> {
+    pub(crate) scope: &'a Scope,
+    pub(crate) settings: &'a Settings<'a>,
+    /// Whether the connection itself is exempt from the policies.
+    pub(crate) privileged: bool,
+    /// The application role, and every role that it can become.
+    pub(crate) attackers: Vec<&'a Role>,
+    pub(crate) privileges: BTreeMap<(u32, u32), Privileges>,
+    pub(crate) policies: BTreeMap<u32, Policies>,
+    pub(crate) views: Vec<View>,
+    pub(crate) functions: Vec<Function>,
+    pub(crate) total: usize,
+}
+
+/// Tables that are attacked in one transaction.
+pub(crate) struct Batch<'a> {
+    pub(crate) shared: &'a Shared<'a>,
+    /// The tables and everything that they reference.
+    pub(crate) nodes: BTreeMap<u32, Node>,
+    pub(crate) targets: Vec<u32>,
+}
+
+/// One table under attack by one role, and what was tried so far.
+struct Front<'a> {
+    oid: u32,
+    role: &'a Role,
+    privileges: &'a Privileges,
+    tried: Vec<Tried>,
+    unset: bool,
+}
+
+impl<'a> Batch<'a> {
+    /// Attacks every table of the batch. Returns how many tables are done in all.
+    pub(crate) async fn run(&self, done: usize, results: &mut Results) -> Result<usize> {
+        // A session of its own: a setting that was ever set never reads as unset again.
+        let mut connection = self.shared.settings.connect.connect().await?;
+        let outcome = self.attack(&mut connection, done, results).await;
+        // Whatever happened: closing the connection rolls back as well.
+        let rolled_back = connection.execute("ROLLBACK").await;
+        connection.close().await?;
+        rolled_back?;
+        outcome
+    }
+
+    async fn attack(
+        &self,
+        connection: &mut PgConnection,
+        done: usize,
+        results: &mut Results,
+    ) -> Result<usize> {
+        let scope = self.shared.scope;
+        let settings = self.shared.settings;
+        let setting = scope.context_setting.as_str();
+        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
+        connection
+            .execute(sqlx::raw_sql(trusted(format!(
+                "SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; SET LOCAL \
+                 idle_in_transaction_session_timeout = '5min'; SET LOCAL row_security = on",
+                settings.statement_timeout.as_millis(),
+                settings.lock_timeout.as_millis()
+            ))))
+            .await?;
+        let preset: Option<String> = sqlx::query_scalar("SELECT pg_catalog.current_setting($1, true)")
+            .bind(setting)
+            .fetch_one(&mut *connection)
+            .await?;
+        let ids = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
+        let mut seeder = Seeder {
+            nodes: &self.nodes,
+            tenants: [ids[0], ids[1]],
+            context_setting: setting,
+            canaries: Canaries::default(),
+        };
+        let mut fronts = self.fronts();
+        let hand = |role, in_context| Hand { role, in_context };
+        if self.shared.privileged && preset.is_none() {
+            seeder.fill(connection, &[hand(Maker::Home, false)]).await?;
+            let clear = self.clear(&seeder);
+            self.fight(connection, &mut fronts, &seeder, &clear, ids[2], true).await?;
+        }
+        if self.nodes.keys().any(|oid| !seeder.canaries.rows.contains_key(oid)) {
+            let named = hand(Maker::Named(scope.app.name.clone()), true);
+            let hands = if self.shared.privileged {
+                vec![hand(Maker::Home, true), named]
+            } else {
+                vec![hand(Maker::Home, true), named, hand(Maker::Owner, true)]
+            };
+            seeder.fill(connection, &hands).await?;
+        }
+        let clear = self.clear(&seeder);
+        self.fight(connection, &mut fronts, &seeder, &clear, ids[2], false).await?;
+        let baselines = self.baselines(connection, &fronts, &seeder, ids[2]).await?;
+        self.doors(connection, &seeder, results).await?;
+        self.verdicts(&fronts, &seeder, &clear, ids[2], &baselines, results);
+        let done = done + self.targets.len();
+        if let Some(progress) = settings.progress {
+            progress(Progress { done, total: self.shared.total });
+        }
+        Ok(done)
+    }
+
+    fn fronts(&self) -> Vec<Front<'a>> {
+        let mut fronts = Vec::new();
+        for oid in &self.targets {
+            for role in &self.shared.attackers {
+                if let Some(privileges) = self.shared.privileges.get(&(*oid, role.oid.0)) {
+                    fronts.push(Front { oid: *oid, role, privileges, tried: Vec::new(), unset: false });
+                }
+            }
+        }
+        fronts
+    }
+
+    fn clear(&self, seeder: &Seeder<'_>) -> BTreeMap<u32, Vec<String>> {
+        self.targets.iter().map(|oid| (*oid, seeder.clear_dependents(*oid))).collect()
+    }
+
+    /// Runs the attacks of every front that has rows: those without a context, or all others.
+    async fn fight(
+        &self,
+        connection: &mut PgConnection,
+        fronts: &mut [Front<'a>],
+        seeder: &Seeder<'_>,
+        clear: &BTreeMap<u32, Vec<String>>,
+        unknown: uuid::Uuid,
+        unset: bool,
+    ) -> Result<()> {
+        let spoofs: BTreeMap<u32, Vec<(String, String)>> =
+            self.targets.iter().map(|oid| (*oid, self.spoofs(*oid, seeder.tenants[1]))).collect();
+        let mut pending: Vec<(usize, crate::rls::probe::attack::Attack)> = Vec::new();
+        let mut items: Vec<Item> = Vec::new();
+        for (at, front) in fronts.iter_mut().enumerate() {
+            let Some(target) =
+                self.target(front.oid, front.role, front.privileges, seeder, clear, &spoofs, unknown)
+            else {
+                continue;
+            };
+            front.unset |= unset;
+            for (attack, item) in if unset { target.before_context() } else { target.after() } {
+                pending.push((at, attack));
+                items.push(item);
+            }
+        }
+        let outcomes = runner::run(connection, &items).await?;
+        for (((at, attack), item), outcome) in pending.into_iter().zip(items).zip(outcomes) {
+            fronts[at].tried.push((attack, item, outcome));
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a target borrows from everything that was prepared")]
+    fn target<'t>(
+        &'t self,
+        oid: u32,
+        role: &'t Role,
+        privileges: &'t Privileges,
+        seeder: &'t Seeder<'_>,
+        clear: &'t BTreeMap<u32, Vec<String>>,
+        spoofs: &'t BTreeMap<u32, Vec<(String, String)>>,
+        unknown: uuid::Uuid,
+    ) -> Option<Target<'t>> {
+        const NONE: &[Option<Values>; 2] = &[None, None];
+        let node = self.nodes.get(&oid)?;
+        let column = node.column(node.tenant?)?;
+        let rows = seeder.canaries.rows.get(&oid)?;
+        let [a, b] = seeder.tenants;
+        Some(Target {
+            node,
+            role: &role.name,
+            privileges,
+            rows,
+            spares: seeder.canaries.spares.get(&oid).unwrap_or(NONE),
+            tenants: [a, b, unknown].map(|id| tenant_value(column, &id)),
+            context_setting: &self.shared.scope.context_setting,
+            clear: clear.get(&oid).map(Vec::as_slice).unwrap_or_default(),
+            spoofs: spoofs.get(&oid).map(Vec::as_slice).unwrap_or_default(),
+            oracle_role: (!self.shared.privileged).then_some(self.shared.scope.app.name.as_str()),
+        })
+    }
+
+    /// What the oracle sees of tenant B in each table.
+    async fn baselines(
+        &self,
+        connection: &mut PgConnection,
+        fronts: &[Front<'a>],
+        seeder: &Seeder<'_>,
+        unknown: uuid::Uuid,
+    ) -> Result<BTreeMap<u32, String>> {
+        let (clear, spoofs) = (BTreeMap::new(), BTreeMap::new());
+        let mut items = Vec::new();
+        let mut oids = Vec::new();
+        for front in fronts {
+            if oids.contains(&front.oid) {
+                continue;
+            }
+            if let Some(target) =
+                self.target(front.oid, front.role, front.privileges, seeder, &clear, &spoofs, unknown)
+            {
+                items.push(target.oracle_item());
+                oids.push(front.oid);
+            }
+        }
+        let outcomes = runner::run(connection, &items).await?;
+        Ok(oids
+            .into_iter()
+            .zip(outcomes.into_iter().map(|outcome| outcome.answer.unwrap_or_default()))
+            .collect())
+    }
+
+    /// Settings that the table's policies read, with the values that might open them.
+    fn spoofs(&self, oid: u32, other: uuid::Uuid) -> Vec<(String, String)> {
+        let Some(policies) = self.shared.policies.get(&oid) else { return Vec::new() };
+        let text = format!("{} {}", policies.expressions, policies.functions);
+        let mut settings = BTreeSet::new();
+        for (at, found) in text.match_indices("current_setting(") {
+            let rest = text[at + found.len()..].trim_start();
+            if let Some(name) = rest.strip_prefix('\'').and_then(|rest| rest.split('\'').next()) {
+                if name.contains('.') {
+                    settings.insert(name.to_string());
+                }
+            }
+        }
+        let quoted: BTreeSet<&str> = text
+            .split('\'')
+            .skip(1)
+            .step_by(2)
+            .filter(|value| !value.is_empty() && value.len() < 60 && !settings.contains(*value))
+            .take(20)
+            .collect();
+        let mut values: Vec<String> = quoted.into_iter().map(String::from).collect();
+        let other = other.to_string();
+        values.extend(
+            ["true", "on", "1", "t", "yes", "*", "admin", "all", "system", "superuser", "0", &other]
+                .map(String::from),
+        );
+        let mut spoofs = Vec::new();
+        for setting in settings {
+            for value in &values {
+                // Naming another tenant in the context is what the setting is for.
+                if setting != self.shared.scope.context_setting || *value != other {
+                    spoofs.push((setting.clone(), value.clone()));
+                }
+            }
+        }
+        spoofs
+    }
+
+    async fn doors(
+        &self,
+        connection: &mut PgConnection,
+        seeder: &Seeder<'_>,
+        results: &mut Results,
+    ) -> Result<()> {
+        let roles: BTreeMap<u32, String> =
+            self.shared.attackers.iter().map(|role| (role.oid.0, role.name.clone())).collect();
+        let house = House {
+            nodes: &self.nodes,
+            canaries: &seeder.canaries,
+            context_setting: &self.shared.scope.context_setting,
+            roles: &roles,
+        };
+        let views = house.try_views(connection, &self.shared.views).await?;
+        take(results, views, "view-definer");
+        let app = &self.shared.scope.app.name;
+        let functions = house.try_functions(connection, app, &self.shared.functions).await?;
+        take(results, functions, "function-definer");
+        Ok(())
+    }
+
+    fn verdicts(
+        &self,
+        fronts: &[Front<'a>],
+        seeder: &Seeder<'_>,
+        clear: &BTreeMap<u32, Vec<String>>,
+        unknown: uuid::Uuid,
+        baselines: &BTreeMap<u32, String>,
+        results: &mut Results,
+    ) {
+        let spoofs = BTreeMap::new();
+        for oid in &self.targets {
+            let Some(table) = self.shared.scope.tables.iter().find(|table| table.oid.0 == *oid) else {
+                continue;
+            };
+            let mut reasons: BTreeSet<String> = BTreeSet::new();
+            let (mut leaked, mut tried) = (false, 0);
+            for front in fronts.iter().filter(|front| front.oid == *oid) {
+                let Some(target) =
+                    self.target(*oid, front.role, front.privileges, seeder, clear, &spoofs, unknown)
+                else {
+                    reasons.insert(self.why_not(table, seeder));
+                    continue;
+                };
+                let baseline = baselines.get(oid).map(String::as_str).unwrap_or_default();
+                if baseline.is_empty() {
+                    reasons.insert(
+                        "the rows that were made cannot be seen by whoever runs the verification".into(),
+                    );
+                }
+                let judgement = judge(table, &target, &front.tried, baseline);
+                leaked |= judgement.leaks.iter().any(|leak| leak.severity == Severity::Error);
+                tried += judgement.attempts.tried;
+                results.attempts.tried += judgement.attempts.tried;
+                results.attempts.failed += judgement.attempts.failed;
+                results.attempts.succeeded += judgement.attempts.succeeded;
+                results.attempts.inconclusive += judgement.attempts.inconclusive;
+                reasons.extend(judgement.reasons);
+                if !front.unset && self.unset_differs(*oid) {
+                    reasons
+                        .insert("a context that was never set could not be tried: its rows need one".into());
+                }
+                results.leaks.extend(judgement.leaks);
+            }
+            let verdict = match (leaked, reasons.is_empty()) {
+                (true, _) => Verdict::Leak,
+                (false, true) => Verdict::Proven,
+                (false, false) => Verdict::NotProven,
+            };
+            if verdict == Verdict::Proven {
+                results.cleared.insert(*oid);
+            }
+            if verdict == Verdict::NotProven {
+                let reason = reasons.into_iter().collect::<Vec<_>>().join("; ");
+                results.not_proven.push(NotProven { object: table.name.clone(), reason });
+            }
+            results.verdicts.push(TableVerdict { object: table.name.clone(), verdict, tried });
+        }
+    }
+
+    fn why_not(&self, table: &Table, seeder: &Seeder<'_>) -> String {
+        let node = self.nodes.get(&table.oid.0);
+        if node.is_none_or(|node| node.tenant.is_none()) {
+            let column = table.tenant_column.as_deref().unwrap_or_default();
+            return format!("it has no column {}", literal(column));
+        }
+        seeder.canaries.failed.get(&table.oid.0).cloned().unwrap_or_else(|| "no row could be made".into())
+    }
+
+    /// Whether a setting that was never set could mean something else to the policies than an empty one. The control
+    /// plane's functions make one of both.
+    fn unset_differs(&self, oid: u32) -> bool {
+        self.shared.policies.get(&oid).is_some_and(|policies| {
+            policies.expressions.contains("current_setting") || !policies.functions.is_empty()
+        })
+    }
+}
+
+fn take(results: &mut Results, doors: Doors, check: &'static str) {
+    results.attempts.tried += doors.tried;
+    results.attempts.succeeded += doors.open.len();
+    results.attempts.failed += doors.tried - doors.open.len().min(doors.tried);
+    results.cleared.extend(doors.shut);
+    for (_, object, kind, evidence) in doors.open {
+        results.leaks.push(Leak {
+            check,
+            severity: Severity::Error,
+            object,
+            object_kind: kind.into(),
+            message: "leads to other tenants' rows".into(),
+            evidence,
+        });
+    }
+}

@@ -1,0 +1,225 @@
+//! Ways to a table that are not the table: views, and functions that run with their owner's rights.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx::postgres::PgConnection;
+use sqlx::postgres::types::Oid;
+
+use crate::Result;
+use crate::db::quote::{ident, literal};
+use crate::rls::probe::attack::counts;
+use crate::rls::probe::runner::{self, Item};
+use crate::rls::probe::schema::Node;
+use crate::rls::probe::seed::Canaries;
+
+/// A view that a role may read, with the tenant tables behind it.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct View {
+    pub(crate) oid: Oid,
+    pub(crate) name: String,
+    pub(crate) role: Oid,
+    writable: bool,
+    tables: Vec<Oid>,
+}
+
+/// A SECURITY DEFINER function that a role may call and that promises to change nothing.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct Function {
+    pub(crate) oid: Oid,
+    pub(crate) name: String,
+    call: String,
+    body: String,
+    arguments: Vec<String>,
+}
+
+/// What was found behind the doors.
+#[derive(Debug, Default)]
+pub(crate) struct Doors {
+    /// Object, name and evidence of each door that led to another tenant's rows.
+    pub(crate) open: Vec<(u32, String, &'static str, String)>,
+    /// Doors that were tried and led nowhere.
+    pub(crate) shut: BTreeSet<u32>,
+    /// How many statements were tried.
+    pub(crate) tried: usize,
+}
+
+/// Where the doors lead: the rows behind them, as whom and in which context to try them.
+#[derive(Debug)]
+pub(crate) struct House<'a> {
+    pub(crate) nodes: &'a BTreeMap<u32, Node>,
+    pub(crate) canaries: &'a Canaries,
+    pub(crate) context_setting: &'a str,
+    /// Name of each role, by oid.
+    pub(crate) roles: &'a BTreeMap<u32, String>,
+}
+
+/// The views that the roles may read and that lead to the tables.
+pub(crate) async fn views(connection: &mut PgConnection, tables: &[Oid], roles: &[Oid]) -> Result<Vec<View>> {
+    let query = sqlx::query_as(include_str!("../../../sql/rls/probe/views.sql"));
+    Ok(query.bind(tables).bind(roles).fetch_all(connection).await?)
+}
+
+/// The functions that the role may call.
+pub(crate) async fn functions(connection: &mut PgConnection, role: Oid) -> Result<Vec<Function>> {
+    let query = sqlx::query_as(include_str!("../../../sql/rls/probe/functions.sql"));
+    Ok(query.bind(role).fetch_all(connection).await?)
+}
+
+impl House<'_> {
+    fn tenant(&self, oid: u32, which: usize) -> Option<(&str, &str)> {
+        let node = self.nodes.get(&oid)?;
+        let attnum = node.tenant?;
+        let value = self.canaries.rows.get(&oid)?[which].get(node.position(attnum)?)?.as_deref()?;
+        Some((node.column(attnum)?.name.as_str(), value))
+    }
+
+    /// Values by which a row of a tenant is known wherever it turns up.
+    fn markers(&self, oid: u32, which: usize) -> Vec<String> {
+        let Some(rows) = self.canaries.rows.get(&oid) else { return Vec::new() };
+        let other: BTreeSet<&String> = rows[1 - which].iter().flatten().collect();
+        let own =
+            rows[which].iter().flatten().filter(|value| value.chars().count() >= 8 && !other.contains(value));
+        own.take(6).cloned().collect()
+    }
+
+    fn context(&self, value: &str) -> BTreeMap<String, String> {
+        BTreeMap::from([(self.context_setting.to_string(), value.to_string())])
+    }
+
+    /// Reads every view as its role in the contexts of A and B and in none, and as the oracle.
+    pub(crate) async fn try_views(&self, connection: &mut PgConnection, views: &[View]) -> Result<Doors> {
+        let mut doors = Doors::default();
+        let mut tried = Vec::new();
+        let mut items = Vec::new();
+        for view in views {
+            let Some(table) = view.tables.iter().find(|oid| self.canaries.rows.contains_key(&oid.0)) else {
+                continue;
+            };
+            let (Some((column, a)), Some((_, b))) = (self.tenant(table.0, 0), self.tenant(table.0, 1)) else {
+                continue;
+            };
+            let marks = |which| {
+                let of_all = view.tables.iter().flat_map(|oid| self.markers(oid.0, which));
+                let terms: Vec<String> = of_all
+                    .map(|marker| format!("pg_catalog.strpos(s.t, {}) > 0", literal(&marker)))
+                    .collect();
+                if terms.is_empty() { "false".to_string() } else { terms.join(" OR ") }
+            };
+            let (column, name) = (ident(column), &view.name);
+            let attempts = vec![
+                format!(
+                    "SELECT pg_catalog.json_build_array(count(*) FILTER (WHERE v.{column} = {a}), count(*) FILTER (WHERE \
+                     v.{column} = {b})) FROM {name} AS v WHERE v.{column} IN ({a}, {b})",
+                    a = literal(a),
+                    b = literal(b)
+                ),
+                format!(
+                    "SELECT pg_catalog.json_build_array(count(*) FILTER (WHERE {}), count(*) FILTER (WHERE {})) FROM \
+                     (SELECT v::text AS t FROM {name} AS v) AS s",
+                    marks(0),
+                    marks(1)
+                ),
+            ];
+            let role = self.roles.get(&view.role.0).cloned();
+            for (role, context) in [(role.clone(), a), (role.clone(), ""), (role, b), (None, b)] {
+                items.push(Item {
+                    attempts: attempts.clone(),
+                    returns: true,
+                    role,
+                    settings: self.context(context),
+                    ..Item::default()
+                });
+            }
+            tried.push(view);
+        }
+        doors.tried = items.len();
+        let outcomes = runner::run(connection, &items).await?;
+        for (view, outcomes) in tried.into_iter().zip(outcomes.chunks(4)) {
+            let [in_a, in_none, in_b, oracle] = outcomes else { continue };
+            let role = self.roles.get(&view.role.0).map(String::as_str).unwrap_or_default();
+            let leak = [(in_a, "in the context of tenant A"), (in_none, "in an empty context")]
+                .into_iter()
+                .find(|(outcome, _)| counts(outcome)[1] > 0);
+            if let Some((outcome, context)) = leak {
+                let evidence = format!(
+                    "as {role} {context}: SELECT * FROM {} → {} rows of tenant B",
+                    view.name,
+                    counts(outcome)[1]
+                );
+                doors.open.push((view.oid.0, view.name.clone(), "view", evidence));
+            } else if !view.writable
+                && in_a.attempt.is_some()
+                && (counts(in_b)[1] > 0 || counts(oracle)[1] > 0)
+            {
+                doors.shut.insert(view.oid.0);
+            }
+        }
+        doors.shut.retain(|oid| doors.open.iter().all(|(open, ..)| open != oid));
+        Ok(doors)
+    }
+
+    /// Calls every function as the role in the context of A, with B's keys where it takes keys.
+    pub(crate) async fn try_functions(
+        &self,
+        connection: &mut PgConnection,
+        role: &str,
+        functions: &[Function],
+    ) -> Result<Doors> {
+        let mut doors = Doors::default();
+        let mut tried = Vec::new();
+        let mut items = Vec::new();
+        for function in functions {
+            let behind = self.canaries.rows.keys().copied().filter(|oid| {
+                let table = self.nodes.get(oid).and_then(|node| node.name.rsplit('.').next());
+                table.is_some_and(|table| function.body.contains(table.trim_matches('"')))
+            });
+            let tables: Vec<u32> = behind.collect();
+            let Some((_, a)) = tables.first().and_then(|oid| self.tenant(*oid, 0)) else { continue };
+            let keys: Vec<String> = tables
+                .iter()
+                .filter_map(|oid| self.tenant(*oid, 1))
+                .map(|(_, value)| value.to_string())
+                .collect();
+            let arguments: Vec<String> = function
+                .arguments
+                .iter()
+                .map(|kind| match kind.as_str() {
+                    "uuid" | "text" | "bigint" | "integer" | "character varying" => {
+                        let key = keys.first().map_or("NULL".into(), |key| literal(key));
+                        format!("{key}::{kind}")
+                    }
+                    kind => format!("NULL::{kind}"),
+                })
+                .collect();
+            let given = !arguments.is_empty();
+            // What was handed in proves nothing when it comes back.
+            let markers: Vec<String> = tables
+                .iter()
+                .flat_map(|oid| self.markers(*oid, 1))
+                .filter(|marker| !given || !keys.contains(marker))
+                .collect();
+            let call = format!("{}({})", function.call, arguments.join(", "));
+            items.push(Item {
+                attempts: vec![format!("SELECT pg_catalog.string_agg(f::text, ' ') FROM {call} AS f")],
+                returns: true,
+                role: Some(role.to_string()),
+                settings: self.context(a),
+                ..Item::default()
+            });
+            tried.push((function, markers));
+        }
+        doors.tried = items.len();
+        let outcomes = runner::run(connection, &items).await?;
+        for ((function, markers), outcome) in tried.into_iter().zip(outcomes) {
+            let answer = outcome.answer.unwrap_or_default();
+            if markers.iter().any(|marker| answer.contains(marker)) {
+                let evidence = format!(
+                    "as {role} in the context of tenant A: SELECT * FROM {} → rows of tenant B",
+                    function.name
+                );
+                doors.open.push((function.oid.0, function.name.clone(), "function", evidence));
+            }
+        }
+        Ok(doors)
+    }
+}

@@ -1,0 +1,126 @@
+//! What a verification is about: the tenant tables, and the roles that must be confined to their tenant.
+
+use sqlx::postgres::PgConnection;
+use sqlx::postgres::types::Oid;
+
+use crate::Result;
+
+/// Who runs the verification, on what server.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct Session {
+    pub(crate) server_version: String,
+    pub(crate) citus: bool,
+    pub(crate) has_registry: bool,
+    pub(crate) has_role_name: bool,
+    pub(crate) in_recovery: bool,
+    pub(crate) privileged: bool,
+}
+
+/// A role that the application role can act as or inherits from; itself too.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct Role {
+    pub(crate) oid: Oid,
+    pub(crate) name: String,
+    pub(crate) superuser: bool,
+    pub(crate) bypassrls: bool,
+    pub(crate) settable: bool,
+    pub(crate) path: String,
+}
+
+impl Role {
+    /// Whether no policy applies to it.
+    pub(crate) fn exempt(&self) -> bool {
+        self.superuser || self.bypassrls
+    }
+}
+
+/// A table that is registered, or has a column named like a tenant column.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct Table {
+    pub(crate) oid: Oid,
+    /// Quoted, with its schema.
+    pub(crate) name: String,
+    pub(crate) schema: String,
+    pub(crate) relname: String,
+    pub(crate) object_kind: String,
+    kind: String,
+    pub(crate) tenant_column: Option<String>,
+    pub(crate) row_security: bool,
+    pub(crate) is_partition: bool,
+    /// Whether a role in reach acts for the owner, whom no policy binds.
+    pub(crate) owner_unbound: bool,
+    pub(crate) reachable: bool,
+}
+
+/// One application role with what it can become, and the tables as that role meets them.
+#[derive(Debug, Clone)]
+pub(crate) struct Scope {
+    pub(crate) app: Role,
+    pub(crate) roles: Vec<Role>,
+    pub(crate) tables: Vec<Table>,
+    pub(crate) shared: Vec<Oid>,
+    pub(crate) context_setting: String,
+}
+
+#[derive(sqlx::FromRow)]
+struct Registered {
+    oid: Oid,
+    kind: String,
+    tenant_column: Option<String>,
+}
+
+/// Reads who is connected.
+pub(crate) async fn session(connection: &mut PgConnection) -> Result<Session> {
+    Ok(sqlx::query_as(include_str!("../../sql/rls/session.sql")).fetch_one(connection).await?)
+}
+
+/// Name of the application role that the control plane made.
+pub(crate) async fn default_role(connection: &mut PgConnection) -> Result<String> {
+    Ok(sqlx::query_scalar("SELECT tenancy.role_name('app')").fetch_one(connection).await?)
+}
+
+/// The scope for one application role.
+pub(crate) async fn load(
+    connection: &mut PgConnection,
+    session: &Session,
+    app_role: &str,
+    tenant_columns: &[String],
+    context_setting: &str,
+) -> Result<Scope> {
+    let roles: Vec<Role> = sqlx::query_as(include_str!("../../sql/rls/roles.sql"))
+        .bind(app_role)
+        .fetch_all(&mut *connection)
+        .await?;
+    let Some(app) = roles.iter().find(|role| role.name == app_role).cloned() else {
+        return Err(crate::Error::NotFound { kind: "role", name: app_role.into(), suggestion: None });
+    };
+    let registered: Vec<Registered> = if session.has_registry {
+        sqlx::query_as(include_str!("../../sql/rls/registry.sql")).fetch_all(&mut *connection).await?
+    } else {
+        Vec::new()
+    };
+    let mut names = tenant_columns.to_vec();
+    // A key called id says nothing about other tables; any other name that is registered somewhere does.
+    for column in registered.iter().filter_map(|table| table.tenant_column.as_ref()) {
+        if column != "id" && !names.contains(column) {
+            names.push(column.clone());
+        }
+    }
+    let all: Vec<Table> = sqlx::query_as(include_str!("../../sql/rls/scope.sql"))
+        .bind(registered.iter().map(|table| table.oid).collect::<Vec<_>>())
+        .bind(registered.iter().map(|table| table.kind.clone()).collect::<Vec<_>>())
+        .bind(registered.iter().map(|table| table.tenant_column.clone()).collect::<Vec<_>>())
+        .bind(names)
+        .bind(roles.iter().map(|role| role.oid).collect::<Vec<_>>())
+        .fetch_all(&mut *connection)
+        .await?;
+    let (tables, shared): (Vec<Table>, Vec<Table>) =
+        all.into_iter().partition(|table| table.kind == "tenant");
+    Ok(Scope {
+        app,
+        roles,
+        tables,
+        shared: shared.iter().map(|table| table.oid).collect(),
+        context_setting: context_setting.into(),
+    })
+}
