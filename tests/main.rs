@@ -9,3 +9,5 @@ mod embedded;
 mod readme;
 #[cfg(test)]
 mod rls_setup;
+#[cfg(test)]
+mod rls_verify;

@@ -1,4 +1,4 @@
--- Every role that the role $1 can act as or inherits from, itself included, with the shortest way there.
+-- Every role that the role $1 can act as or inherits from, itself included.
 -- A NOINHERIT member may still SET ROLE; from PostgreSQL 16 each membership says for itself whether it may be set or is
 -- inherited, and ADMIN OPTION lets the member grant itself both.
 WITH RECURSIVE
@@ -8,18 +8,14 @@ edge AS (
            coalesce((to_jsonb(m) ->> 'inherit_option')::boolean, r.rolinherit) AS inherits
       FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member
 ),
-walk(oid, settable, path) AS (
-    SELECT oid, true, ARRAY[rolname::text] FROM pg_roles WHERE rolname = $1
-    UNION ALL
-    SELECT e.roleid, w.settable AND e.may_set, w.path || r.rolname::text
-      FROM walk w
-      JOIN edge e ON e.member = w.oid AND (e.inherits OR (e.may_set AND w.settable))
-      JOIN pg_roles r ON r.oid = e.roleid
-     WHERE r.rolname <> ALL (w.path)
+walk(oid, settable) AS (
+    SELECT oid, true FROM pg_roles WHERE rolname = $1
+    UNION
+    SELECT e.roleid, w.settable AND e.may_set
+      FROM walk w JOIN edge e ON e.member = w.oid AND (e.inherits OR (e.may_set AND w.settable))
 )
-SELECT DISTINCT ON (w.oid)
-       w.oid, r.rolname::text AS name, r.rolsuper AS superuser, r.rolbypassrls AS bypassrls,
-       bool_or(w.settable) OVER (PARTITION BY w.oid) AS settable,
-       array_to_string(w.path, ' → ') AS path
+SELECT r.oid, r.rolname::text AS name, r.rolsuper AS superuser, r.rolbypassrls AS bypassrls,
+       bool_or(w.settable) AS settable
   FROM walk w JOIN pg_roles r ON r.oid = w.oid
- ORDER BY w.oid, w.settable DESC, cardinality(w.path)
+ GROUP BY r.oid, r.rolname, r.rolsuper, r.rolbypassrls
+ ORDER BY r.oid

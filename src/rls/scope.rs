@@ -24,7 +24,6 @@ pub(crate) struct Role {
     pub(crate) superuser: bool,
     pub(crate) bypassrls: bool,
     pub(crate) settable: bool,
-    pub(crate) path: String,
 }
 
 impl Role {

@@ -172,3 +172,11 @@ pub fn run(command: &mut Command) -> Run {
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
+
+/// Runs statements as the superuser, and expects them to work.
+pub async fn execute(options: &PgConnectOptions, sql: &str) {
+    let mut connection = options.connect().await.expect("a connection");
+    let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await;
+    done.unwrap_or_else(|error| panic!("{error}: {sql}"));
+    connection.close().await.expect("a clean end");
+}

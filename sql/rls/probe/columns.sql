@@ -12,7 +12,6 @@ WITH RECURSIVE base(type, oid, basetype, typmod, not_null, checks) AS (
      WHERE b.basetype <> 0
 )
 SELECT a.attrelid AS relation, a.attnum, a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type_name,
-       format_type(b.oid, coalesce(nullif(a.atttypmod, -1), b.typmod)) AS base_name,
        y.typname::text AS base, y.typtype::text AS kind, y.typcategory::text AS category,
        coalesce(format_type(nullif(coalesce(nullif(y.typelem, 0), r.rngsubtype), 0), NULL), '') AS element,
        coalesce(nullif(a.atttypmod, -1), b.typmod) AS typmod,

@@ -15,8 +15,7 @@ pub(crate) struct Column {
     pub(crate) name: String,
     /// The type as SQL names it, for casts.
     pub(crate) type_name: String,
-    /// The type below domains, with its modifier.
-    pub(crate) base_name: String,
+    /// The type below domains.
     pub(crate) base: String,
     pub(crate) kind: String,
     pub(crate) category: String,
