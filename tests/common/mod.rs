@@ -22,7 +22,7 @@ static SERVER: LazyLock<Ephemeral> = LazyLock::new(|| {
 });
 
 /// Which binaries to test with: those of `TENANTCTL_PG_BIN`, else the newest of the machine.
-pub fn request() -> Request {
+pub(crate) fn request() -> Request {
     Request { bin_dir: std::env::var_os("TENANTCTL_PG_BIN").map(Into::into), major: None }
 }
 
@@ -41,21 +41,21 @@ async fn make_template(options: PgConnectOptions) {
 }
 
 /// A database of one test.
-pub struct Database {
+pub(crate) struct Database {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// How to reach it as the superuser.
-    pub options: PgConnectOptions,
+    pub(crate) options: PgConnectOptions,
 }
 
 impl Database {
     /// A copy of the template: migrated, with the default plans, otherwise empty.
-    pub async fn migrated() -> Self {
+    pub(crate) async fn migrated() -> Self {
         Self::create(&format!("TEMPLATE {TEMPLATE}")).await
     }
 
     /// A database without a control plane.
-    pub async fn empty() -> Self {
+    pub(crate) async fn empty() -> Self {
         Self::create("").await
     }
 
@@ -70,34 +70,34 @@ impl Database {
     }
 
     /// A URL that psql and the command line take.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         SERVER.url().replace("/tenancy?", &format!("/{}?", self.name))
     }
 
     /// A pool of connections as the superuser.
-    pub fn pool(&self) -> PgPool {
+    pub(crate) fn pool(&self) -> PgPool {
         PgPoolOptions::new().max_connections(20).connect_lazy_with(self.options.clone())
     }
 
     /// A session as the superuser.
-    pub async fn session(&self) -> Session {
+    pub(crate) async fn session(&self) -> Session {
         Session::new(self.options.connect().await.expect("a connection"))
     }
 
     /// Runs `tenantctl` on this database, with nothing else from the environment, and nobody at the terminal.
-    pub fn tenantctl(&self, arguments: &[&str]) -> Run {
+    pub(crate) fn tenantctl(&self, arguments: &[&str]) -> Run {
         run(self.command().args(arguments))
     }
 
     /// The same, to be given variables or started in the background.
-    pub fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = tenantctl();
         command.env("TENANTCTL_URL", self.url());
         command
     }
 
     /// Runs psql on this database and gives its standard output.
-    pub fn psql(&self, arguments: &[&str]) -> Run {
+    pub(crate) fn psql(&self, arguments: &[&str]) -> Run {
         let mut command = Command::new("psql");
         command.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--dbname", &self.url()]);
         run(command.args(arguments))
@@ -105,12 +105,12 @@ impl Database {
 }
 
 /// A pool on a migrated database of its own.
-pub async fn database() -> PgPool {
+pub(crate) async fn database() -> PgPool {
     Database::migrated().await.pool()
 }
 
 /// `tenantctl` with a clean environment and no database named.
-pub fn tenantctl() -> Command {
+pub(crate) fn tenantctl() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenantctl"));
     command.env_clear().current_dir(std::env::temp_dir()).stdin(std::process::Stdio::null());
     for name in ["PATH", "TENANTCTL_PG_BIN"] {
@@ -124,32 +124,32 @@ pub fn tenantctl() -> Command {
 
 /// How a command ended.
 #[derive(Debug)]
-pub struct Run {
+pub(crate) struct Run {
     /// Its exit code; -1 where a signal ended it.
-    pub code: i32,
+    pub(crate) code: i32,
     /// Standard output.
-    pub stdout: String,
+    pub(crate) stdout: String,
     /// Standard error.
-    pub stderr: String,
+    pub(crate) stderr: String,
 }
 
 impl Run {
     /// Makes sure of the exit code.
     #[track_caller]
-    pub fn expect(self, code: i32) -> Self {
+    pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
         self
     }
 
     /// Standard output as JSON.
     #[track_caller]
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// The error on standard error, as JSON.
     #[track_caller]
-    pub fn error(&self) -> serde_json::Value {
+    pub(crate) fn error(&self) -> serde_json::Value {
         let line = self.stderr.lines().last().unwrap_or_default();
         let value: serde_json::Value =
             serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {self:?}"));
@@ -158,7 +158,7 @@ impl Run {
 }
 
 /// Runs a command to its end.
-pub fn run(command: &mut Command) -> Run {
+pub(crate) fn run(command: &mut Command) -> Run {
     let Output { status, stdout, stderr } =
         command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     Run {
@@ -169,12 +169,12 @@ pub fn run(command: &mut Command) -> Run {
 }
 
 /// The root of the repository.
-pub fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Runs statements as the superuser, and expects them to work.
-pub async fn execute(options: &PgConnectOptions, sql: &str) {
+pub(crate) async fn execute(options: &PgConnectOptions, sql: &str) {
     let mut connection = options.connect().await.expect("a connection");
     let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await;
     done.unwrap_or_else(|error| panic!("{error}: {sql}"));
