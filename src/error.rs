@@ -311,8 +311,16 @@ fn database_kind(error: &sqlx::Error) -> ErrorKind {
     }
 }
 
+const TLS_HINT: &str =
+    "the connection does not satisfy sslmode: name the server's CA with sslrootcert, or choose another mode";
+
 fn database_hint(error: &sqlx::Error) -> Option<String> {
     let error = match error {
+        sqlx::Error::Tls(_) => return Some(TLS_HINT.into()),
+        // rustls refuses a certificate as invalid data.
+        sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            return Some(TLS_HINT.into());
+        }
         sqlx::Error::Io(_) => return Some("is the server running, and are host and port right?".into()),
         sqlx::Error::Database(error) => error,
         _ => return None,
