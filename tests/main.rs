@@ -5,3 +5,9 @@
 mod common;
 #[cfg(test)]
 mod embedded;
+#[cfg(test)]
+mod plan;
+#[cfg(test)]
+mod tenant;
+#[cfg(test)]
+mod user;
