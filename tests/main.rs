@@ -10,4 +10,6 @@ mod plan;
 #[cfg(test)]
 mod tenant;
 #[cfg(test)]
+mod usage;
+#[cfg(test)]
 mod user;
