@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod db;
+#[cfg(test)]
 mod embedded;
 #[cfg(test)]
 mod plan;
