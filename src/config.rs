@@ -9,8 +9,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::db::PoolSettings;
 use crate::db::embedded::Request;
+use crate::db::{PoolSettings, redact};
 use crate::suggest::closest;
 use crate::{Error, Result};
 
@@ -270,7 +270,7 @@ fn read(path: &Path) -> Result<File> {
         return Ok(File::default());
     }
     serde_yaml::from_str(&text).map_err(|error| Error::Configuration {
-        what: format!("{}: {error}", path.display()),
+        what: format!("{}: {}", path.display(), redact(&error.to_string())),
         hint: Some("`tenantctl config show` prints the keys that there are".into()),
     })
 }

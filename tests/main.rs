@@ -4,10 +4,20 @@
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod db;
+#[cfg(test)]
 mod embedded;
+#[cfg(test)]
+mod plan;
 #[cfg(test)]
 mod readme;
 #[cfg(test)]
 mod rls_setup;
 #[cfg(test)]
 mod rls_verify;
+#[cfg(test)]
+mod tenant;
+#[cfg(test)]
+mod usage;
+#[cfg(test)]
+mod user;

@@ -7,8 +7,21 @@ DECLARE
     may_set text := CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END;
     kind    text;
     role    text;
+    fixed   text;
     flags   pg_roles;
 BEGIN
+    -- The prefix cannot change once the control plane is made. Asked before anything is made under another one, and
+    -- only where we may ask; who may not is refused soon enough.
+    IF has_schema_privilege(to_regnamespace('tenancy'), 'USAGE')
+       AND to_regprocedure('tenancy.role_name(text)') IS NOT NULL THEN
+        EXECUTE $$SELECT left(tenancy.role_name(''), -1)$$ INTO fixed;
+        IF fixed <> prefix THEN
+            RAISE EXCEPTION 'role_prefix is %, but this database''s control plane was made with %',
+                quote_literal(prefix), quote_literal(fixed)
+                USING ERRCODE = 'TN011', HINT = 'set role_prefix: ' || fixed;
+        END IF;
+    END IF;
+
     FOREACH kind IN ARRAY ARRAY['owner', 'app', 'admin', 'auditor'] LOOP
         role := prefix || '_' || kind;
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN

@@ -1,5 +1,6 @@
 //! Exit codes: the one place where kinds of failure become numbers.
 
+use std::error::Error as _;
 use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
@@ -102,13 +103,18 @@ pub(crate) fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
         || words
             .iter()
             .any(|word| matches!(*word, "-ojson" | "--output=json" | "-o=json" | "--output=ndjson"));
-    if json {
-        let text = error.render().to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        let notes = Notes { quiet: false, colour: false, json: true };
-        notes.error("usage", &message, &[], Some("see --help"), &json!({ "text": text }));
-    } else {
-        let _closed = error.print();
+    let text = error.render().to_string();
+    let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    let colour = super::colour(clap::ColorChoice::Auto, &io::stderr());
+    let notes = Notes { quiet: false, colour, json };
+    // A value that the library's own parsers refused: they know what was probably meant.
+    match error.source().and_then(|cause| cause.downcast_ref::<Error>()) {
+        Some(known) => {
+            let hint = known.hint().unwrap_or_else(|| "see --help".into());
+            notes.error(known.kind().code(), message, &[], Some(&hint), &known.details());
+        }
+        None if json => notes.error("usage", message, &[], Some("see --help"), &json!({ "text": text })),
+        None => drop(error.print()),
     }
     ExitCode::from(2)
 }

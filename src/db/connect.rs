@@ -46,6 +46,22 @@ pub fn parse_url(url: &str) -> Result<PgConnectOptions> {
     })
 }
 
+/// A text of somebody else's making with the words taken out that look like a connection string: a parser quotes what
+/// it trips over, and that may hold a password.
+pub(crate) fn redact(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for word in text.split_inclusive(|c: char| c.is_whitespace() || "\"'`".contains(c)) {
+        match ["://", "password=", "@"].iter().any(|mark| word.contains(mark)) {
+            true => {
+                shown.push('…');
+                shown.extend(word.chars().next_back().filter(|c| c.is_whitespace() || "\"'`".contains(*c)));
+            }
+            false => shown.push_str(word),
+        }
+    }
+    shown
+}
+
 fn prepare(options: PgConnectOptions) -> PgConnectOptions {
     // sqlx treats `allow` like `disable`. `prefer` gives what was asked for (TLS is acceptable) where a server has it.
     let options = match options.get_ssl_mode() {
@@ -96,6 +112,21 @@ mod tests {
                 !error.to_string().contains("hunter2") && !format!("{error:?}").contains("hunter2"),
                 "{error:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_quoted_connection_string_is_taken_out() {
+        for (text, shown) in [
+            ("unknown field `postgres://u:pw@h/d`, expected `url`", "unknown field `…`, expected `url`"),
+            (
+                "invalid type: string \"url u:pw@h\", expected map",
+                "invalid type: string \"url …\", expected map",
+            ),
+            ("host=h password=pw", "host=h …"),
+            ("nothing to hide at line 3", "nothing to hide at line 3"),
+        ] {
+            assert_eq!(redact(text), shown);
         }
     }
 

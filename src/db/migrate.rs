@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 use sqlx::migrate::{Migrate, Migrator};
+use sqlx::postgres::PgDatabaseError;
 
 use super::Transaction;
 use crate::plan::{self, Catalogue};
@@ -46,18 +47,32 @@ pub struct Migrations {
     pub catalogue_applied: bool,
 }
 
+/// What the bootstrap says where the control plane was made with another prefix is a mistake in the configuration.
+fn wrong_prefix(error: sqlx::Error) -> Error {
+    match error.as_database_error().and_then(|e| e.try_downcast_ref::<PgDatabaseError>()) {
+        Some(error) if error.code() == "TN011" => {
+            Error::Configuration { what: error.message().to_owned(), hint: error.hint().map(str::to_owned) }
+        }
+        _ => error.into(),
+    }
+}
+
 /// Creates the roles and the schema where they are missing, applies the missing migrations, and fills an empty
 /// catalogue, all in the caller's transaction (begun with [`super::Session::begin`]): it either all happens or none of
 /// it. Waits for a migration of the same database that is under way.
 ///
 /// # Errors
+/// [`Error::Configuration`] where the control plane was made with another `role_prefix`;
 /// [`Error::SchemaVersion`] where the database is newer than this library, or was migrated by different files under the
 /// same numbers; [`Error::Database`] where the connecting role may not create roles or schemas.
 pub async fn migrate(transaction: &mut Transaction<'_>, role_prefix: &str) -> Result<Migrations> {
     let connection: &mut PgConnection = transaction;
     sqlx::query_file!("sql/db/lock.sql", ADVISORY_LOCK).fetch_one(&mut *connection).await?;
     sqlx::query_file!("sql/db/set_role_prefix.sql", role_prefix).fetch_one(&mut *connection).await?;
-    sqlx::raw_sql(include_str!("../../sql/db/bootstrap.sql")).execute(&mut *connection).await?;
+    sqlx::raw_sql(include_str!("../../sql/db/bootstrap.sql"))
+        .execute(&mut *connection)
+        .await
+        .map_err(wrong_prefix)?;
 
     let table = MIGRATOR.table_name.as_ref();
     connection.ensure_migrations_table(table).await?;
@@ -92,15 +107,6 @@ pub async fn migrate(transaction: &mut Transaction<'_>, role_prefix: &str) -> Re
             version: migration.version,
             description: migration.description.to_string(),
             duration,
-        });
-    }
-    let fixed = sqlx::query_file_scalar!("sql/db/role_prefix.sql").fetch_one(&mut *connection).await?;
-    if fixed != role_prefix {
-        return Err(Error::Configuration {
-            what: format!(
-                "role_prefix is {role_prefix:?}, but this database's control plane was made with {fixed:?}"
-            ),
-            hint: Some(format!("set role_prefix: {fixed}")),
         });
     }
     let catalogue_applied = plan::is_empty(connection).await?;

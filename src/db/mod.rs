@@ -7,6 +7,7 @@ mod migrate;
 pub mod quote;
 mod transaction;
 
+pub(crate) use connect::redact;
 pub use connect::{PoolSettings, connect, parse_url, pool};
 pub use facts::{Facts, facts, run_script};
 pub use migrate::{AppliedMigration, Migrations, migrate, required_version};

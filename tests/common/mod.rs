@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
@@ -94,6 +95,74 @@ impl Database {
         let mut command = tenantctl();
         command.env("TENANTCTL_URL", self.url());
         command
+    }
+
+    /// A migrated database with the tenant `acme` on a plan.
+    pub async fn with_acme(plan: &str) -> Self {
+        let database = Self::migrated().await;
+        database.tenantctl(&["tenant", "create", "Acme", "--plan", plan]).expect(0);
+        database
+    }
+
+    /// Runs `tenantctl` with `-o json`, makes sure that it succeeds, and gives what it printed.
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        self.tenantctl(&[arguments, &["-o", "json"]].concat()).expect(0).json()
+    }
+
+    /// Runs `tenantctl` with `-o json`, makes sure that it fails with this exit code and prints no data, and gives the
+    /// error.
+    #[track_caller]
+    pub fn refused(&self, code: i32, arguments: &[&str]) -> serde_json::Value {
+        let run = self.tenantctl(&[arguments, &["-o", "json"]].concat()).expect(code);
+        assert_eq!(run.stdout, "", "an error belongs on standard error");
+        run.error()
+    }
+
+    /// What a query gives as the superuser: columns separated by `|`.
+    #[track_caller]
+    pub fn sql(&self, query: &str) -> String {
+        self.psql(&["--no-align", "--tuples-only", "--command", query]).expect(0).stdout.trim_end().to_owned()
+    }
+
+    /// Every row of every table of the control plane.
+    #[track_caller]
+    pub fn dump(&self) -> String {
+        let tables = self.sql(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'tenancy'::regnamespace AND relkind = 'r'",
+        );
+        let rows = tables.lines().map(|table| format!("SELECT '{table}', t::text FROM tenancy.{table} t"));
+        self.sql(&format!("{} ORDER BY 1, 2", rows.collect::<Vec<_>>().join(" UNION ALL ")))
+    }
+
+    /// Waits until so many sessions on this database wait for a lock, while other tasks go on.
+    pub async fn blocked(&self, sessions: usize) {
+        const BLOCKED: &str = "SELECT count(*) FROM pg_stat_activity
+                                WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while self.sql(BLOCKED).parse::<usize>().expect("a number") < sessions {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Makes a login that can do nothing but what the application role can, and gives its name.
+    pub fn app_login(&self) -> String {
+        // Roles belong to the whole server.
+        let role = format!("{}_login", self.name);
+        self.sql(&format!("CREATE ROLE {role} LOGIN IN ROLE tenancy_app"));
+        role
+    }
+
+    /// Runs SQL as a role that logged in itself, in the context of a tenant where one is given.
+    pub fn psql_as(&self, role: &str, context: Option<&str>, sql: &str) -> Run {
+        let context =
+            context.map_or_else(String::new, |c| format!("SET LOCAL app.current_tenant_id = '{c}';"));
+        self.psql(&[
+            "--no-align",
+            "--tuples-only",
+            "--set=VERBOSITY=verbose",
+            &format!("--command=SET SESSION AUTHORIZATION {role}"),
+            &format!("--command=BEGIN; {context} {sql}; COMMIT"),
+        ])
     }
 
     /// Runs psql on this database and gives its standard output.

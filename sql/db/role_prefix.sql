@@ -1,1 +1,0 @@
-SELECT rtrim(tenancy.role_name(''), '_') AS "prefix!"
