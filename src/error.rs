@@ -285,9 +285,8 @@ fn database_kind(error: &sqlx::Error) -> ErrorKind {
         sqlx::Error::Database(error) => match error.code().as_deref().unwrap_or_default() {
             "42501" => ErrorKind::PermissionDenied,
             // A wrong password, an unknown role or an unknown database at connection time; the server going away.
-            "28P01" | "28000" | "3D000" | "53300" | "57P01" | "57P02" | "57P03" | "08000" | "08003" | "08006" => {
-                ErrorKind::Unreachable
-            }
+            "28P01" | "28000" | "3D000" | "53300" | "57P01" | "57P02" | "57P03" | "08000" | "08003"
+            | "08006" => ErrorKind::Unreachable,
             // Somebody else changed the same rows, or holds the lock.
             "40001" | "40P01" | "55P03" | "23505" => ErrorKind::Conflict,
             "TN010" => ErrorKind::Refused,
@@ -307,6 +306,8 @@ fn database_hint(error: &sqlx::Error) -> Option<String> {
         "28P01" | "28000" => Some("check the user and password (PGPASSWORD, .pgpass or the URL)".into()),
         "42501" => Some("connect as a superuser, or as a member of the control plane's owner role".into()),
         "55P03" | "40P01" | "40001" => Some("somebody else was changing the same objects: try again".into()),
-        _ => error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().and_then(|e| e.hint()).map(Into::into),
+        _ => {
+            error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().and_then(|e| e.hint()).map(Into::into)
+        }
     }
 }

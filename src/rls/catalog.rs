@@ -29,7 +29,11 @@ struct Row {
 }
 
 /// Every finding of the checks about one application role.
-pub(crate) async fn run(connection: &mut PgConnection, scope: &Scope, checks: &[&Check]) -> Result<Vec<Suspicion>> {
+pub(crate) async fn run(
+    connection: &mut PgConnection,
+    scope: &Scope,
+    checks: &[&Check],
+) -> Result<Vec<Suspicion>> {
     let tables: Vec<Oid> = scope.tables.iter().map(|table| table.oid).collect();
     let columns: Vec<Option<String>> = scope.tables.iter().map(|table| table.tenant_column.clone()).collect();
     let reachable: Vec<bool> = scope.tables.iter().map(|table| table.reachable).collect();

@@ -163,13 +163,19 @@ pub struct Report {
 impl Report {
     /// Whether no finding reaches `fail_on` and, with `strict`, nothing was left unproven.
     pub fn passed(&self, fail_on: Severity, strict: bool) -> bool {
-        self.findings.iter().all(|finding| finding.severity < fail_on) && !(strict && !self.not_proven.is_empty())
+        self.findings.iter().all(|finding| finding.severity < fail_on)
+            && !(strict && !self.not_proven.is_empty())
     }
 
     /// Puts the findings in order, counts them and decides.
     pub(crate) fn settle(&mut self, fail_on: Severity, strict: bool) {
         self.findings.sort_by(|a, b| {
-            (b.severity, &a.object, &a.check, &a.fingerprint).cmp(&(a.severity, &b.object, &b.check, &b.fingerprint))
+            (b.severity, &a.object, &a.check, &a.fingerprint).cmp(&(
+                a.severity,
+                &b.object,
+                &b.check,
+                &b.fingerprint,
+            ))
         });
         self.not_proven.sort();
         self.not_proven.dedup();
@@ -197,7 +203,10 @@ mod tests {
 
     #[test]
     fn fingerprints_tell_defects_apart_and_stay() {
-        assert_eq!(fingerprint("rls-disabled", "public.events", ""), fingerprint("rls-disabled", "public.events", ""));
+        assert_eq!(
+            fingerprint("rls-disabled", "public.events", ""),
+            fingerprint("rls-disabled", "public.events", "")
+        );
         assert_ne!(fingerprint("a", "bc", ""), fingerprint("ab", "c", ""));
         // A baseline file holds these: a change here breaks them.
         assert_eq!(fingerprint("", "", ""), "08328707b4eb6e37");

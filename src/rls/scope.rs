@@ -86,8 +86,10 @@ pub(crate) async fn load(
     tenant_columns: &[String],
     context_setting: &str,
 ) -> Result<Scope> {
-    let roles: Vec<Role> =
-        sqlx::query_as(include_str!("../../sql/rls/roles.sql")).bind(app_role).fetch_all(&mut *connection).await?;
+    let roles: Vec<Role> = sqlx::query_as(include_str!("../../sql/rls/roles.sql"))
+        .bind(app_role)
+        .fetch_all(&mut *connection)
+        .await?;
     let Some(app) = roles.iter().find(|role| role.name == app_role).cloned() else {
         return Err(crate::Error::NotFound { kind: "role", name: app_role.into(), suggestion: None });
     };
@@ -111,7 +113,8 @@ pub(crate) async fn load(
         .bind(roles.iter().map(|role| role.oid).collect::<Vec<_>>())
         .fetch_all(&mut *connection)
         .await?;
-    let (tables, shared): (Vec<Table>, Vec<Table>) = all.into_iter().partition(|table| table.kind == "tenant");
+    let (tables, shared): (Vec<Table>, Vec<Table>) =
+        all.into_iter().partition(|table| table.kind == "tenant");
     Ok(Scope {
         app,
         roles,

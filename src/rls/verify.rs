@@ -100,7 +100,10 @@ pub async fn verify(connect: &PgConnectOptions, options: &Options) -> Result<Rep
         server_version: session.server_version.split(' ').next().unwrap_or_default().into(),
         engine: if session.citus { "citus".into() } else { "postgresql".into() },
         duration_ms: 0,
-        summary: Summary { checks: checks.iter().filter(|check| check.query().is_some()).count(), ..Summary::default() },
+        summary: Summary {
+            checks: checks.iter().filter(|check| check.query().is_some()).count(),
+            ..Summary::default()
+        },
         findings: Vec::new(),
         not_proven: Vec::new(),
         attempts: crate::rls::report::Attempts::default(),
@@ -108,7 +111,8 @@ pub async fn verify(connect: &PgConnectOptions, options: &Options) -> Result<Rep
     };
     for role in &roles {
         let mut scope =
-            scope::load(&mut connection, &session, role, &options.tenant_columns, &options.context_setting).await?;
+            scope::load(&mut connection, &session, role, &options.tenant_columns, &options.context_setting)
+                .await?;
         let suspicions = catalog::run(&mut connection, &scope, &checks).await?;
         let suspicions = narrow(&mut scope, suspicions, &options.tables)?;
         report.summary.tables = report.summary.tables.max(scope.tables.len());
@@ -149,7 +153,11 @@ fn chosen(ids: &[String]) -> Result<Vec<&'static Check>> {
     }
     ids.iter()
         .map(|id| {
-            check::find(id).ok_or_else(|| Error::NotFound { kind: "check", name: id.clone(), suggestion: None })
+            check::find(id).ok_or_else(|| Error::NotFound {
+                kind: "check",
+                name: id.clone(),
+                suggestion: None,
+            })
         })
         .collect()
 }
@@ -165,7 +173,9 @@ fn narrow(scope: &mut Scope, suspicions: Vec<Suspicion>, tables: &[String]) -> R
         return Ok(suspicions);
     }
     let is = |table: &scope::Table, name: &String| {
-        *name == table.relname || *name == table.name || *name == format!("{}.{}", table.schema, table.relname)
+        *name == table.relname
+            || *name == table.name
+            || *name == format!("{}.{}", table.schema, table.relname)
     };
     for name in tables {
         if !scope.tables.iter().any(|table| is(table, name)) {

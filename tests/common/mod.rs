@@ -35,6 +35,9 @@ pub(crate) async fn database() -> PgConnectOptions {
 /// Runs statements, and expects them to work.
 pub(crate) async fn execute(options: &PgConnectOptions, sql: &str) {
     let mut connection = options.connect().await.expect("a connection");
-    connection.execute(raw_sql(AssertSqlSafe(sql.to_string()))).await.unwrap_or_else(|error| panic!("{error}: {sql}"));
+    connection
+        .execute(raw_sql(AssertSqlSafe(sql.to_string())))
+        .await
+        .unwrap_or_else(|error| panic!("{error}: {sql}"));
     connection.close().await.expect("closed");
 }

@@ -64,11 +64,12 @@ async fn an_aborted_run_leaves_nothing_behind() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
-    let counts: (i64, i64) =
-        sqlx::query_as("SELECT (SELECT count(*) FROM tenancy.tenants), (SELECT count(*) FROM public.tickets)")
-            .fetch_one(&mut connection)
-            .await
-            .expect("counts");
+    let counts: (i64, i64) = sqlx::query_as(
+        "SELECT (SELECT count(*) FROM tenancy.tenants), (SELECT count(*) FROM public.tickets)",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .expect("counts");
     assert_eq!(counts, (3, 60));
 }
 

@@ -15,8 +15,10 @@ async fn view_definer_is_found() {
 
 #[tokio::test]
 async fn a_leaking_view_is_convicted_by_a_probe() {
-    let report =
-        verified("CREATE VIEW public.v AS SELECT * FROM public.events; GRANT SELECT ON public.v TO tenancy_app").await;
+    let report = verified(
+        "CREATE VIEW public.v AS SELECT * FROM public.events; GRANT SELECT ON public.v TO tenancy_app",
+    )
+    .await;
     let finding = assert_found(&report, Error, "view-definer", "public.v");
     assert_eq!(finding.source, Source::Probe);
 }

@@ -86,9 +86,13 @@ fn find<'a>(report: &'a Report, check: &str, object: &str) -> Option<&'a Finding
 /// Fails unless the defect was found, as the severity says, and nothing else of that severity.
 #[track_caller]
 fn assert_found<'a>(report: &'a Report, severity: Severity, check: &str, object: &str) -> &'a Finding {
-    let finding = find(report, check, object).unwrap_or_else(|| panic!("no {check} on {object}: {report:#?}"));
+    let finding =
+        find(report, check, object).unwrap_or_else(|| panic!("no {check} on {object}: {report:#?}"));
     assert_eq!(finding.severity, severity, "{report:#?}");
-    assert!(!finding.message.is_empty() && !finding.evidence.is_empty() && !finding.fix.is_empty(), "{finding:#?}");
+    assert!(
+        !finding.message.is_empty() && !finding.evidence.is_empty() && !finding.fix.is_empty(),
+        "{finding:#?}"
+    );
     assert!(!report.passed(severity, false));
     finding
 }

@@ -14,7 +14,8 @@ async fn without_floor(sql: &str) -> tenancy::rls::Report {
 
 #[tokio::test]
 async fn permissive_leak_is_found() {
-    let report = without_floor("CREATE POLICY wide ON public.tickets FOR SELECT TO tenancy_app USING (true)").await;
+    let report =
+        without_floor("CREATE POLICY wide ON public.tickets FOR SELECT TO tenancy_app USING (true)").await;
     let finding = assert_found(&report, Error, "permissive-leak", "public.tickets");
     assert_eq!(finding.source, Source::Probe);
     assert!(finding.fix.contains("DROP POLICY wide"), "{finding:#?}");
@@ -34,7 +35,8 @@ async fn permissive_leak_hidden_in_an_or_is_found() {
 
 #[tokio::test]
 async fn permissive_true_under_the_floor_is_quiet() {
-    let report = verified("CREATE POLICY wide ON public.tickets TO tenancy_app USING (true) WITH CHECK (true)").await;
+    let report =
+        verified("CREATE POLICY wide ON public.tickets TO tenancy_app USING (true) WITH CHECK (true)").await;
     assert_quiet(&report);
     assert!(report.findings.is_empty(), "{report:#?}");
 }
@@ -48,7 +50,10 @@ async fn a_suspicion_that_the_probes_clear_is_a_note() {
     )
     .await;
     assert_quiet(&report);
-    assert_eq!(find(&report, "permissive-leak", "public.tickets").map(|finding| finding.severity), Some(Note));
+    assert_eq!(
+        find(&report, "permissive-leak", "public.tickets").map(|finding| finding.severity),
+        Some(Note)
+    );
 }
 
 #[tokio::test]

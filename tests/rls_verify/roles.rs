@@ -27,7 +27,11 @@ impl Roles {
         let options = Options { app_roles: vec![self.app.clone()], ..Options::default() };
         let report = verify(&self.database, &options).await.expect("a report");
         let sql = "DROP OWNED BY $app, $other CASCADE; DROP ROLE $app, $other";
-        super::common::execute(&self.database, &sql.replace("$app", &self.app).replace("$other", &self.other)).await;
+        super::common::execute(
+            &self.database,
+            &sql.replace("$app", &self.app).replace("$other", &self.other),
+        )
+        .await;
         report
     }
 }
@@ -41,8 +45,11 @@ async fn a_member_of_the_application_role_is_confined() {
 
 #[tokio::test]
 async fn role_superuser_is_found_any_number_of_hops_away() {
-    let roles = Roles::new("CREATE ROLE $other_hop; GRANT $other_hop TO $app; ALTER ROLE $app NOINHERIT;
-                            GRANT $other TO $other_hop; ALTER ROLE $other SUPERUSER").await;
+    let roles = Roles::new(
+        "CREATE ROLE $other_hop; GRANT $other_hop TO $app; ALTER ROLE $app NOINHERIT;
+                            GRANT $other TO $other_hop; ALTER ROLE $other SUPERUSER",
+    )
+    .await;
     let report = roles.verify().await;
     assert_found(&report, Error, "role-superuser", &roles.other);
     assert_silent(&report, "verifier-privileged");
@@ -70,7 +77,9 @@ async fn owner_reachable_is_found() {
     let roles = Roles::new("GRANT $other TO $app; ALTER TABLE public.tickets OWNER TO $other").await;
     let report = roles.verify().await;
     assert_found(&report, Error, "owner-reachable", "public.tickets");
-    let roles = Roles::new("CREATE SCHEMA s AUTHORIZATION $app; CREATE TABLE s.t (tenant_id uuid PRIMARY KEY);").await;
+    let roles =
+        Roles::new("CREATE SCHEMA s AUTHORIZATION $app; CREATE TABLE s.t (tenant_id uuid PRIMARY KEY);")
+            .await;
     let report = roles.verify().await;
     assert_found(&report, Error, "owner-reachable", "s");
     let roles = Roles::new("ALTER TABLE public.tickets OWNER TO $other").await;
@@ -100,7 +109,11 @@ async fn login_escapes_is_found() {
     .await;
     let report = roles.verify().await;
     assert_found(&report, Error, "login-escapes", &roles.other);
-    super::common::execute(&roles.database, &format!("DROP OWNED BY {0}_owner CASCADE; DROP ROLE {0}_owner", roles.app)).await;
+    super::common::execute(
+        &roles.database,
+        &format!("DROP OWNED BY {0}_owner CASCADE; DROP ROLE {0}_owner", roles.app),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -116,7 +129,7 @@ async fn logins_that_are_bound_or_strangers_are_quiet() {
 async fn a_role_that_the_application_can_become_is_attacked_too() {
     let roles = Roles::new(
         "ALTER ROLE $app NOINHERIT; GRANT $other TO $app; DROP POLICY tenant_floor ON public.tickets;
-         GRANT SELECT ON public.tickets TO $other; CREATE POLICY reports ON public.tickets TO $other USING (price > 0)",
+         GRANT SELECT ON public.tickets TO $other; CREATE POLICY reports ON public.tickets TO $other USING (price >= 0)",
     )
     .await;
     let report = roles.verify().await;

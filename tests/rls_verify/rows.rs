@@ -70,7 +70,8 @@ async fn a_table_of_everything_is_proven() {
     let report = verified(TORTURE).await;
     assert_quiet(&report);
     assert!(report.findings.is_empty(), "{report:#?}");
-    let broken = "DROP POLICY tenant_floor ON public.torture; CREATE POLICY wide ON public.torture USING (true)";
+    let broken =
+        "DROP POLICY tenant_floor ON public.torture; CREATE POLICY wide ON public.torture USING (true)";
     let report = verified(&format!("{TORTURE} {broken}")).await;
     assert_found(&report, Error, "permissive-leak", "public.torture");
     assert_found(&report, Error, "check-leak", "public.torture");
@@ -184,9 +185,13 @@ async fn a_table_that_takes_no_row_is_not_proven() {
          SELECT tenancy.test_protect('public.stubborn'), tenancy.test_protect('public.dependent')",
     )
     .await;
-    let reasons: Vec<_> = report.not_proven.iter().map(|entry| (entry.object.as_str(), entry.reason.as_str())).collect();
+    let reasons: Vec<_> =
+        report.not_proven.iter().map(|entry| (entry.object.as_str(), entry.reason.as_str())).collect();
     assert_eq!(reasons.len(), 2, "{report:#?}");
-    assert!(reasons[1].0 == "public.stubborn" && reasons[1].1.contains("violates check constraint"), "{reasons:?}");
+    assert!(
+        reasons[1].0 == "public.stubborn" && reasons[1].1.contains("violates check constraint"),
+        "{reasons:?}"
+    );
     assert!(reasons[0].1.contains("it references public.stubborn"), "{reasons:?}");
     assert!(report.passed(Error, false) && !report.passed(Error, true));
 }

@@ -89,7 +89,9 @@ async fn rls_not_forced_is_found() {
 
 #[tokio::test]
 async fn unclassified_table_is_found() {
-    let report = verified("CREATE TABLE public.notes (body text); GRANT SELECT (body) ON public.notes TO tenancy_app").await;
+    let report =
+        verified("CREATE TABLE public.notes (body text); GRANT SELECT (body) ON public.notes TO tenancy_app")
+            .await;
     assert_found(&report, Warning, "unclassified-table", "public.notes");
 }
 
@@ -120,7 +122,8 @@ async fn tenant_nullable_is_found() {
                  SELECT tenancy.test_protect('public.notes');";
     let report = verified(table).await;
     assert_found(&report, Warning, "tenant-nullable", "public.notes");
-    let report = verified(&format!("{table} ALTER TABLE public.notes ADD CHECK (tenant_id IS NOT NULL)")).await;
+    let report =
+        verified(&format!("{table} ALTER TABLE public.notes ADD CHECK (tenant_id IS NOT NULL)")).await;
     assert_quiet(&report);
 }
 

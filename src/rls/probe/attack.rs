@@ -104,7 +104,11 @@ pub(crate) struct Target<'a> {
 impl Target<'_> {
     /// Attacks that must run before the context is set for the first time in the session.
     pub(crate) fn before_context(&self) -> Vec<(Attack, Item)> {
-        self.in_context(Context::Unset, None, &[Command::Read, Command::Insert, Command::Update, Command::Delete])
+        self.in_context(
+            Context::Unset,
+            None,
+            &[Command::Read, Command::Insert, Command::Update, Command::Delete],
+        )
     }
 
     /// All others.
@@ -239,7 +243,11 @@ impl Target<'_> {
             None => {
                 // There is room for one row only: make it.
                 item.prep = self.clear.to_vec();
-                item.prep.push(format!("DELETE FROM {} WHERE {column} = {}", node.name, literal(&self.tenants[tenant])));
+                item.prep.push(format!(
+                    "DELETE FROM {} WHERE {column} = {}",
+                    node.name,
+                    literal(&self.tenants[tenant])
+                ));
                 &self.rows[tenant]
             }
         };
@@ -324,13 +332,18 @@ impl Target<'_> {
         self.privileges.deletes.then_some(())?;
         item.prep = self.clear.to_vec();
         item.attempts.push(format!("DELETE FROM {}", self.node.name));
-        item.attempts.push(format!("DELETE FROM {} WHERE {column} = {}", self.node.name, literal(&self.tenants[1])));
+        item.attempts.push(format!(
+            "DELETE FROM {} WHERE {column} = {}",
+            self.node.name,
+            literal(&self.tenants[1])
+        ));
         Some(())
     }
 
     /// What the outcome means, given what the oracle saw before.
     pub(crate) fn judge(&self, attack: &Attack, item: &Item, outcome: &Outcome, baseline: &str) -> Meaning {
-        let stranger = matches!(attack.context, Context::Unset | Context::Empty | Context::Garbage | Context::Unknown);
+        let stranger =
+            matches!(attack.context, Context::Unset | Context::Empty | Context::Garbage | Context::Unknown);
         let told = |what: &str| self.evidence(attack, item, outcome, what);
         if let Some(error) = outcome.error() {
             // No canary references the table any more: a reference that objects belongs to a row of somebody else.
@@ -341,12 +354,22 @@ impl Target<'_> {
                 "23503" | "23505" | "23P01"
                     if matches!(attack.command, Command::MoveIn | Command::MoveOut) && outcome.prepped =>
                 {
-                    Meaning::Stopped(told(&format!("the policies let it pass, a constraint stopped it: {}", error.message)))
+                    Meaning::Stopped(told(&format!(
+                        "the policies let it pass, a constraint stopped it: {}",
+                        error.message
+                    )))
                 }
                 "42501" => Meaning::Denied,
                 code if code.starts_with("22") || code == "42704" || code == "44000" => Meaning::Denied,
                 // A trigger of the application's own refuses the row: nothing was written.
                 "P0001" if attack.command == Command::Insert => Meaning::Denied,
+                // The oracle could add this very row: a trigger made another one of it, which does not fit.
+                code if attack.command == Command::Insert
+                    && self.spares[1].is_some()
+                    && code.starts_with("23") =>
+                {
+                    Meaning::Denied
+                }
                 code => Meaning::Unclear(format!("{} ({code})", error.message)),
             };
         }
@@ -355,7 +378,11 @@ impl Target<'_> {
                 let [a, b] = counts(outcome);
                 if attack.counts {
                     let own = i64::from(attack.context == Context::A || attack.context == Context::B);
-                    if a > own { Meaning::Leak(told(&format!("{a} rows, {own} of its own"))) } else { Meaning::Denied }
+                    if a > own {
+                        Meaning::Leak(told(&format!("{a} rows, {own} of its own")))
+                    } else {
+                        Meaning::Denied
+                    }
                 } else if attack.context == Context::B {
                     Meaning::Denied
                 } else if b > 0 || (stranger && attack.spoof.is_none() && a > 0) {

@@ -64,7 +64,12 @@ impl<'a> Batch<'a> {
         outcome
     }
 
-    async fn attack(&self, connection: &mut PgConnection, done: usize, results: &mut Results) -> Result<usize> {
+    async fn attack(
+        &self,
+        connection: &mut PgConnection,
+        done: usize,
+        results: &mut Results,
+    ) -> Result<usize> {
         let scope = self.shared.scope;
         let settings = self.shared.settings;
         let setting = scope.context_setting.as_str();
@@ -147,7 +152,8 @@ impl<'a> Batch<'a> {
         let mut pending: Vec<(usize, crate::rls::probe::attack::Attack)> = Vec::new();
         let mut items: Vec<Item> = Vec::new();
         for (at, front) in fronts.iter_mut().enumerate() {
-            let Some(target) = self.target(front.oid, front.role, front.privileges, seeder, clear, &spoofs, unknown)
+            let Some(target) =
+                self.target(front.oid, front.role, front.privileges, seeder, clear, &spoofs, unknown)
             else {
                 continue;
             };
@@ -209,13 +215,18 @@ impl<'a> Batch<'a> {
             if oids.contains(&front.oid) {
                 continue;
             }
-            if let Some(target) = self.target(front.oid, front.role, front.privileges, seeder, &clear, &spoofs, unknown) {
+            if let Some(target) =
+                self.target(front.oid, front.role, front.privileges, seeder, &clear, &spoofs, unknown)
+            {
                 items.push(target.oracle_item());
                 oids.push(front.oid);
             }
         }
         let outcomes = runner::run(connection, &items).await?;
-        Ok(oids.into_iter().zip(outcomes.into_iter().map(|outcome| outcome.answer.unwrap_or_default())).collect())
+        Ok(oids
+            .into_iter()
+            .zip(outcomes.into_iter().map(|outcome| outcome.answer.unwrap_or_default()))
+            .collect())
     }
 
     /// Settings that the table's policies read, with the values that might open them.
@@ -240,7 +251,10 @@ impl<'a> Batch<'a> {
             .collect();
         let mut values: Vec<String> = quoted.into_iter().map(String::from).collect();
         let other = other.to_string();
-        values.extend(["true", "on", "1", "t", "yes", "*", "admin", "all", "system", "superuser", "0", &other].map(String::from));
+        values.extend(
+            ["true", "on", "1", "t", "yes", "*", "admin", "all", "system", "superuser", "0", &other]
+                .map(String::from),
+        );
         let mut spoofs = Vec::new();
         for setting in settings {
             for value in &values {
@@ -253,7 +267,12 @@ impl<'a> Batch<'a> {
         spoofs
     }
 
-    async fn doors(&self, connection: &mut PgConnection, seeder: &Seeder<'_>, results: &mut Results) -> Result<()> {
+    async fn doors(
+        &self,
+        connection: &mut PgConnection,
+        seeder: &Seeder<'_>,
+        results: &mut Results,
+    ) -> Result<()> {
         let roles: BTreeMap<u32, String> =
             self.shared.attackers.iter().map(|role| (role.oid.0, role.name.clone())).collect();
         let house = House {
@@ -281,7 +300,9 @@ impl<'a> Batch<'a> {
     ) {
         let spoofs = BTreeMap::new();
         for oid in &self.targets {
-            let Some(table) = self.shared.scope.tables.iter().find(|table| table.oid.0 == *oid) else { continue };
+            let Some(table) = self.shared.scope.tables.iter().find(|table| table.oid.0 == *oid) else {
+                continue;
+            };
             let mut reasons: BTreeSet<String> = BTreeSet::new();
             let (mut leaked, mut tried) = (false, 0);
             for front in fronts.iter().filter(|front| front.oid == *oid) {
@@ -293,7 +314,9 @@ impl<'a> Batch<'a> {
                 };
                 let baseline = baselines.get(oid).map(String::as_str).unwrap_or_default();
                 if baseline.is_empty() {
-                    reasons.insert("the rows that were made cannot be seen by whoever runs the verification".into());
+                    reasons.insert(
+                        "the rows that were made cannot be seen by whoever runs the verification".into(),
+                    );
                 }
                 let judgement = judge(table, &target, &front.tried, baseline);
                 leaked |= judgement.leaks.iter().any(|leak| leak.severity == Severity::Error);
@@ -304,7 +327,8 @@ impl<'a> Batch<'a> {
                 results.attempts.inconclusive += judgement.attempts.inconclusive;
                 reasons.extend(judgement.reasons);
                 if !front.unset && self.unset_differs(*oid) {
-                    reasons.insert("a context that was never set could not be tried: its rows need one".into());
+                    reasons
+                        .insert("a context that was never set could not be tried: its rows need one".into());
                 }
                 results.leaks.extend(judgement.leaks);
             }

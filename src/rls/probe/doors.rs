@@ -9,8 +9,8 @@ use crate::Result;
 use crate::db::quote::{ident, literal};
 use crate::rls::probe::attack::counts;
 use crate::rls::probe::runner::{self, Item};
-use crate::rls::probe::seed::Canaries;
 use crate::rls::probe::schema::Node;
+use crate::rls::probe::seed::Canaries;
 
 /// A view that a role may read, with the tenant tables behind it.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -77,7 +77,8 @@ impl House<'_> {
     fn markers(&self, oid: u32, which: usize) -> Vec<String> {
         let Some(rows) = self.canaries.rows.get(&oid) else { return Vec::new() };
         let other: BTreeSet<&String> = rows[1 - which].iter().flatten().collect();
-        let own = rows[which].iter().flatten().filter(|value| value.chars().count() >= 8 && !other.contains(value));
+        let own =
+            rows[which].iter().flatten().filter(|value| value.chars().count() >= 8 && !other.contains(value));
         own.take(6).cloned().collect()
     }
 
@@ -91,12 +92,17 @@ impl House<'_> {
         let mut tried = Vec::new();
         let mut items = Vec::new();
         for view in views {
-            let Some(table) = view.tables.iter().find(|oid| self.canaries.rows.contains_key(&oid.0)) else { continue };
-            let (Some((column, a)), Some((_, b))) = (self.tenant(table.0, 0), self.tenant(table.0, 1)) else { continue };
+            let Some(table) = view.tables.iter().find(|oid| self.canaries.rows.contains_key(&oid.0)) else {
+                continue;
+            };
+            let (Some((column, a)), Some((_, b))) = (self.tenant(table.0, 0), self.tenant(table.0, 1)) else {
+                continue;
+            };
             let marks = |which| {
                 let of_all = view.tables.iter().flat_map(|oid| self.markers(oid.0, which));
-                let terms: Vec<String> =
-                    of_all.map(|marker| format!("pg_catalog.strpos(s.t, {}) > 0", literal(&marker))).collect();
+                let terms: Vec<String> = of_all
+                    .map(|marker| format!("pg_catalog.strpos(s.t, {}) > 0", literal(&marker)))
+                    .collect();
                 if terms.is_empty() { "false".to_string() } else { terms.join(" OR ") }
             };
             let (column, name) = (ident(column), &view.name);
@@ -141,7 +147,10 @@ impl House<'_> {
                     counts(outcome)[1]
                 );
                 doors.open.push((view.oid.0, view.name.clone(), "view", evidence));
-            } else if !view.writable && in_a.attempt.is_some() && (counts(in_b)[1] > 0 || counts(oracle)[1] > 0) {
+            } else if !view.writable
+                && in_a.attempt.is_some()
+                && (counts(in_b)[1] > 0 || counts(oracle)[1] > 0)
+            {
                 doors.shut.insert(view.oid.0);
             }
         }
@@ -166,8 +175,11 @@ impl House<'_> {
             });
             let tables: Vec<u32> = behind.collect();
             let Some((_, a)) = tables.first().and_then(|oid| self.tenant(*oid, 0)) else { continue };
-            let keys: Vec<String> =
-                tables.iter().filter_map(|oid| self.tenant(*oid, 1)).map(|(_, value)| value.to_string()).collect();
+            let keys: Vec<String> = tables
+                .iter()
+                .filter_map(|oid| self.tenant(*oid, 1))
+                .map(|(_, value)| value.to_string())
+                .collect();
             let arguments: Vec<String> = function
                 .arguments
                 .iter()
@@ -201,7 +213,10 @@ impl House<'_> {
         for ((function, markers), outcome) in tried.into_iter().zip(outcomes) {
             let answer = outcome.answer.unwrap_or_default();
             if markers.iter().any(|marker| answer.contains(marker)) {
-                let evidence = format!("as {role} in the context of tenant A: SELECT * FROM {} → rows of tenant B", function.name);
+                let evidence = format!(
+                    "as {role} in the context of tenant A: SELECT * FROM {} → rows of tenant B",
+                    function.name
+                );
                 doors.open.push((function.oid.0, function.name.clone(), "function", evidence));
             }
         }

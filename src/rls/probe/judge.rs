@@ -47,8 +47,10 @@ pub(crate) fn judge(table: &Table, target: &Target<'_>, tried: &[Tried], baselin
         }
         if attack.context == Context::Empty && attack.command == Command::Read && attack.spoof.is_none() {
             if let Some(error) = outcome.error().filter(|error| error.code != "42501") {
-                let evidence =
-                    format!("as {} in an empty context: SELECT → {} ({})", target.role, error.message, error.code);
+                let evidence = format!(
+                    "as {} in an empty context: SELECT → {} ({})",
+                    target.role, error.message, error.code
+                );
                 let message = "reading without a tenant raises an error on a connection that had one before";
                 judgement.add(table, "context-uncast-empty", Severity::Warning, message, evidence);
             }
@@ -73,9 +75,21 @@ pub(crate) fn judge(table: &Table, target: &Target<'_>, tried: &[Tried], baselin
         }
         let (check, message) = classify(attack, plain_in_a.contains(&Command::Read));
         if !table.row_security {
-            judgement.add(table, "rls-disabled", Severity::Error, "row-level security is off, and other tenants' rows are reached", evidence.clone());
+            judgement.add(
+                table,
+                "rls-disabled",
+                Severity::Error,
+                "row-level security is off, and other tenants' rows are reached",
+                evidence.clone(),
+            );
         } else if table.owner_unbound {
-            judgement.add(table, "rls-not-forced", Severity::Error, "row-level security is not forced, and the application role acts for the owner", evidence.clone());
+            judgement.add(
+                table,
+                "rls-not-forced",
+                Severity::Error,
+                "row-level security is not forced, and the application role acts for the owner",
+                evidence.clone(),
+            );
         } else {
             judgement.add(table, check, Severity::Error, message, evidence.clone());
         }
@@ -101,7 +115,9 @@ fn classify(attack: &Attack, reads: bool) -> (&'static str, &'static str) {
         Command::MoveOut => ("check-leak", "a row can be moved into another tenant"),
         Command::MoveIn => ("check-leak", "another tenant's row can be taken over"),
         // What can be read and changed is one leak, not two.
-        Command::Update | Command::Delete if reads => ("permissive-leak", "one tenant reads and changes another's rows"),
+        Command::Update | Command::Delete if reads => {
+            ("permissive-leak", "one tenant reads and changes another's rows")
+        }
         Command::Update => ("delete-leak", "UPDATE reaches other tenants' rows that SELECT hides"),
         Command::Delete => ("delete-leak", "DELETE reaches other tenants' rows that SELECT hides"),
     }
@@ -122,7 +138,9 @@ fn control(target: &Target<'_>, tried: &[Tried]) -> Option<String> {
     let find = |context, command| {
         tried
             .iter()
-            .find(|(attack, ..)| attack.spoof.is_none() && attack.context == context && attack.command == command)
+            .find(|(attack, ..)| {
+                attack.spoof.is_none() && attack.context == context && attack.command == command
+            })
             .map(|(_, _, outcome)| outcome)
     };
     let role = target.role;
@@ -135,11 +153,16 @@ fn control(target: &Target<'_>, tried: &[Tried]) -> Option<String> {
     for (context, at) in [(Context::A, 0), (Context::B, 1)] {
         let Some(outcome) = find(context, Command::Read) else { continue };
         if let Some(error) = outcome.error() {
-            return Some(format!("{role} cannot read its own tenant's row: {} ({})", error.message, error.code));
+            return Some(format!(
+                "{role} cannot read its own tenant's row: {} ({})",
+                error.message, error.code
+            ));
         }
         let seen = counts(outcome);
         if seen[at] == 0 && seen[0] == 0 {
-            return Some(format!("{role} does not see its own tenant's row, so that seeing no other proves nothing"));
+            return Some(format!(
+                "{role} does not see its own tenant's row, so that seeing no other proves nothing"
+            ));
         }
     }
     None
@@ -147,7 +170,14 @@ fn control(target: &Target<'_>, tried: &[Tried]) -> Option<String> {
 
 impl Judgement {
     /// Adds a leak; the first evidence of a check on a table stands for the rest.
-    fn add(&mut self, table: &Table, check: &'static str, severity: Severity, message: &str, evidence: String) {
+    fn add(
+        &mut self,
+        table: &Table,
+        check: &'static str,
+        severity: Severity,
+        message: &str,
+        evidence: String,
+    ) {
         if let Some(known) = self.leaks.iter_mut().find(|leak| leak.check == check) {
             if severity > known.severity {
                 known.severity = severity;

@@ -75,7 +75,9 @@ pub(crate) async fn run(
     let mut results = Results::default();
     if let Some(reason) = impossible(session, scope) {
         let tables = scope.tables.iter();
-        results.not_proven.extend(tables.map(|table| NotProven { object: table.name.clone(), reason: reason.clone() }));
+        results
+            .not_proven
+            .extend(tables.map(|table| NotProven { object: table.name.clone(), reason: reason.clone() }));
         return Ok(results);
     }
     let wanted: Vec<_> = scope

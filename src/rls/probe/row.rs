@@ -120,15 +120,25 @@ impl<'a> Plan<'a> {
         let mut choice = self.choice.clone();
         let mut rest = n;
         for attnum in columns {
-            let count = self.node.column(*attnum).map_or(1, |column| self.values(column, &Unique::new()).len().max(1));
+            let count = self
+                .node
+                .column(*attnum)
+                .map_or(1, |column| self.values(column, &Unique::new()).len().max(1));
             choice.insert(*attnum, rest % count);
             rest /= count;
         }
         choice
     }
 
-    fn values(&self, column: &Column, unique: &Unique) -> Vec<String> {
-        candidates(self.node, column, unique, self.unique_columns.contains(&column.attnum))
+    /// What may go into the column, best first; NULL soon, where a constraint wants the column varied.
+    fn values(&self, column: &Column, unique: &Unique) -> Vec<Option<String>> {
+        let is_key = self.unique_columns.contains(&column.attnum) || column.is_identity || column.is_serial;
+        let mut values: Vec<Option<String>> =
+            candidates(self.node, column, unique, is_key).into_iter().map(Some).collect();
+        if !column.not_null && self.forced.contains(&column.attnum) {
+            values.insert(values.len().min(1), None);
+        }
+        values
     }
 
     /// Learns from refusals what to change. True where nothing that could be changed would help.
@@ -143,7 +153,9 @@ impl<'a> Plan<'a> {
             }
             let columns: Vec<i16> = match refusal.code.as_str() {
                 "23502" => {
-                    if let Some(column) = self.node.columns.iter().find(|column| column.name == refusal.column) {
+                    if let Some(column) =
+                        self.node.columns.iter().find(|column| column.name == refusal.column)
+                    {
                         hopeless &= !self.forced.insert(column.attnum);
                     }
                     continue;
@@ -188,14 +200,20 @@ impl<'a> Plan<'a> {
 
     fn free(&self, wanted: impl Fn(&Column) -> bool) -> Vec<i16> {
         let columns = self.node.columns.iter().filter(|column| !column.is_generated && wanted(column));
-        columns.map(|column| column.attnum).filter(|attnum| !self.fixed.contains_key(attnum)).take(6).collect()
+        columns
+            .map(|column| column.attnum)
+            .filter(|attnum| !self.fixed.contains_key(attnum))
+            .take(6)
+            .collect()
     }
 
     /// Why no row was made: what the database said to the plainest attempt.
     pub(crate) fn reason(&self, outcome: &Outcome) -> String {
-        let plain = outcome.refused.iter().enumerate().find(|(at, _)| {
-            self.sent.get(*at).is_some_and(|(shape, _)| matches!(shape, Shape::Least))
-        });
+        let plain = outcome
+            .refused
+            .iter()
+            .enumerate()
+            .find(|(at, _)| self.sent.get(*at).is_some_and(|(shape, _)| matches!(shape, Shape::Least)));
         match plain.map(|(_, refusal)| refusal).or(outcome.error()) {
             Some(refusal) => format!("no row could be made: {} ({})", refusal.message, refusal.code),
             None => "no row could be made".into(),
@@ -223,12 +241,18 @@ impl<'a> Plan<'a> {
             _ => format!("({}) OVERRIDING SYSTEM VALUE VALUES ({})", columns.join(", "), values.join(", ")),
         };
         let tenant = self.node.tenant.and_then(|attnum| self.node.column(attnum));
-        let returned = match tenant.and_then(|column| Some((column, self.fixed.get(&column.attnum)?.as_ref()?))) {
-            Some((column, value)) => {
-                format!("CASE WHEN {} = {}::{} THEN {whole} END", ident(&column.name), literal(value), column.type_name)
-            }
-            None => whole,
-        };
+        let returned =
+            match tenant.and_then(|column| Some((column, self.fixed.get(&column.attnum)?.as_ref()?))) {
+                Some((column, value)) => {
+                    format!(
+                        "CASE WHEN {} = {}::{} THEN {whole} END",
+                        ident(&column.name),
+                        literal(value),
+                        column.type_name
+                    )
+                }
+                None => whole,
+            };
         format!("INSERT INTO {name} {body} RETURNING {returned}")
     }
 
@@ -260,14 +284,14 @@ impl<'a> Plan<'a> {
                 Shape::Existing | Shape::Full => true,
             };
             if wanted || is_own {
-                let mut values = candidates(self.node, column, &unique, is_key || made_here);
+                let mut values = self.values(column, &unique);
                 if values.is_empty() {
                     continue;
                 }
                 let at = choice.get(&attnum).copied().unwrap_or(0) % values.len();
                 let value = values.swap_remove(at);
-                cells.push((column, cast(&value)));
-                chosen.insert(attnum, value);
+                cells.push((column, value.as_deref().map_or("NULL".into(), cast)));
+                chosen.extend(value.map(|value| (attnum, value)));
             } else if shape == Shape::Copy {
                 cells.push((column, format!("s.{}", ident(&column.name))));
             }

@@ -155,7 +155,8 @@ impl State<'_> {
                     _ => {}
                 }
             }
-            let is_range = self.chars.get(self.at) == Some(&'-') && self.chars.get(self.at + 1).is_some_and(|c| *c != ']');
+            let is_range = self.chars.get(self.at) == Some(&'-')
+                && self.chars.get(self.at + 1).is_some_and(|c| *c != ']');
             if is_range {
                 ranges.push((low, *self.chars.get(self.at + 1)?));
                 self.at += 2;

@@ -89,7 +89,8 @@ impl Node {
 
     /// Columns that a unique key or an exclusion constraint looks at.
     pub(crate) fn unique_columns(&self) -> BTreeSet<i16> {
-        let unique = self.constraints.iter().filter(|constraint| matches!(constraint.kind.as_str(), "u" | "x"));
+        let unique =
+            self.constraints.iter().filter(|constraint| matches!(constraint.kind.as_str(), "u" | "x"));
         unique.flat_map(|constraint| constraint.columns.iter().copied()).collect()
     }
 
@@ -176,7 +177,8 @@ pub(crate) async fn nodes(
 /// A table that the tenant column of another references holds the tenant in the column that it points at: the table of
 /// tenants itself, or a parent whose key carries the tenant.
 fn spread_tenant_columns(nodes: &mut BTreeMap<u32, Node>) {
-    let mut work: Vec<u32> = nodes.iter().filter(|(_, node)| node.tenant.is_some()).map(|(oid, _)| *oid).collect();
+    let mut work: Vec<u32> =
+        nodes.iter().filter(|(_, node)| node.tenant.is_some()).map(|(oid, _)| *oid).collect();
     while let Some(oid) = work.pop() {
         let Some(node) = nodes.get(&oid) else { continue };
         let targets: Vec<(u32, i16)> = node
@@ -210,7 +212,10 @@ pub(crate) async fn privileges(
 }
 
 /// What the policies of the tables say.
-pub(crate) async fn policies(connection: &mut PgConnection, tables: &[Oid]) -> Result<BTreeMap<u32, Policies>> {
+pub(crate) async fn policies(
+    connection: &mut PgConnection,
+    tables: &[Oid],
+) -> Result<BTreeMap<u32, Policies>> {
     let rows: Vec<Policies> = sqlx::query_as(include_str!("../../../sql/rls/probe/policies.sql"))
         .bind(tables)
         .fetch_all(connection)

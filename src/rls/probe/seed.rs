@@ -138,7 +138,8 @@ impl Seeder<'_> {
                 continue;
             }
             let missing = node.references().find(|key| {
-                let required = key.columns.iter().all(|column| node.column(*column).is_some_and(|c| c.not_null));
+                let required =
+                    key.columns.iter().all(|column| node.column(*column).is_some_and(|c| c.not_null));
                 required && self.canaries.failed.contains_key(&key.referenced.0)
             });
             if let Some(key) = missing {
@@ -219,7 +220,8 @@ impl Seeder<'_> {
                 if fixed.contains_key(&column) {
                     continue;
                 }
-                let value = row.zip(parent).and_then(|(row, parent)| row.get(parent.position(target)?)?.clone());
+                let value =
+                    row.zip(parent).and_then(|(row, parent)| row.get(parent.position(target)?)?.clone());
                 // Without a parent: NULL where it may be; else whatever a deferred key takes.
                 if value.is_some() || node.column(column).is_some_and(|column| !column.not_null) {
                     fixed.insert(column, value);
@@ -254,13 +256,16 @@ impl Seeder<'_> {
                 results[at] = settle(&mut plans[at], &outcome, round + 1 == rounds);
             }
         }
-        let results = results.into_iter().map(|result| result.unwrap_or_else(|| Err("no row was made".into())));
+        let results =
+            results.into_iter().map(|result| result.unwrap_or_else(|| Err("no row was made".into())));
         Ok(plans.into_iter().zip(results).collect())
     }
 
     fn item(&self, plan: &mut Plan<'_>, hand: &Hand, keep: bool, round: usize) -> Item {
         let mut settings = BTreeMap::new();
-        if let (true, Some(column)) = (hand.in_context, plan.node.tenant.and_then(|attnum| plan.node.column(attnum))) {
+        if let (true, Some(column)) =
+            (hand.in_context, plan.node.tenant.and_then(|attnum| plan.node.column(attnum)))
+        {
             settings
                 .insert(self.context_setting.to_string(), tenant_value(column, &self.tenants[plan.tenant]));
         }
@@ -303,7 +308,9 @@ fn settle(plan: &mut Plan<'_>, outcome: &Outcome, last: bool) -> Option<Result<V
     if outcome.attempt.is_some() {
         plan.worked(outcome.attempt.unwrap_or_default());
         let values = outcome.answer.as_deref().and_then(|answer| serde_json::from_str::<Values>(answer).ok());
-        return Some(values.ok_or_else(|| "a trigger gave the row to another tenant, or took it away".into()));
+        return Some(
+            values.ok_or_else(|| "a trigger gave the row to another tenant, or took it away".into()),
+        );
     }
     let hopeless = plan.learn_from(outcome);
     if hopeless || last {

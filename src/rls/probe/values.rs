@@ -1,7 +1,7 @@
 //! Values that a column may accept: a ladder of candidates by type, with what its checks seem to ask for first.
 
-use crate::rls::probe::schema::{Column, Node};
 use crate::rls::probe::sample;
+use crate::rls::probe::schema::{Column, Node};
 
 /// What must differ from row to row: a word of letters and digits, and a number.
 #[derive(Debug, Clone)]
@@ -16,7 +16,10 @@ impl Unique {
         let id = uuid::Uuid::new_v4();
         let hex = id.simple().to_string();
         let (high, low) = id.as_u64_pair();
-        Self { word: format!("v{}", &hex[..11]), number: u32::try_from((high ^ low) % 100_000_000).unwrap_or(7) }
+        Self {
+            word: format!("v{}", &hex[..11]),
+            number: u32::try_from((high ^ low) % 100_000_000).unwrap_or(7),
+        }
     }
 
     fn uuid(&self) -> String {
@@ -57,14 +60,18 @@ pub(crate) fn candidates(node: &Node, column: &Column, unique: &Unique, is_key: 
     }
     let bounds = if node.partition_keys.contains(&column.attnum) { node.bounds.as_str() } else { "" };
     let mut values: Vec<String> = literals(bounds);
+    values.extend(values.clone().iter().flat_map(|bound| beyond(column, bound)));
     let hints = literals(&checks);
-    if !is_key {
+    // A value that a check names is a likely one where it can stand alone; elsewhere it is a part of one at most.
+    let hints_first = !is_key && matches!(column.category.as_str(), "S" | "N" | "D" | "E");
+    if hints_first {
         values.extend(hints.iter().cloned());
     }
-    values.extend(sample::patterns(&checks).iter().filter_map(|pattern| sample::sample(pattern, &unique.word)));
+    values
+        .extend(sample::patterns(&checks).iter().filter_map(|pattern| sample::sample(pattern, &unique.word)));
     values.extend(by_type(column, unique, is_key, &hints));
     values.extend(numbers(&checks).iter().flat_map(|n| lengths(column, *n, unique)));
-    if is_key {
+    if !hints_first {
         values.extend(hints);
     }
     let mut seen = std::collections::BTreeSet::new();
@@ -77,10 +84,32 @@ pub(crate) fn candidates(node: &Node, column: &Column, unique: &Unique, is_key: 
 fn fits(column: &Column, value: &str) -> bool {
     match column.category.as_str() {
         "N" => value.parse::<f64>().is_ok(),
-        "S" if column.typmod > 4 => usize::try_from(column.typmod - 4).is_ok_and(|most| value.chars().count() <= most),
+        "S" if column.typmod > 4 => {
+            usize::try_from(column.typmod - 4).is_ok_and(|most| value.chars().count() <= most)
+        }
         "E" => column.labels.iter().any(|label| label == value),
         "B" => matches!(value, "true" | "false"),
-        _ => true,
+        "A" => value.starts_with('{'),
+        "R" => value.starts_with(['[', '(', '{']) || value == "empty",
+        _ => match column.base.as_str() {
+            "json" | "jsonb" => serde_json::from_str::<serde_json::Value>(value).is_ok(),
+            "uuid" => value.parse::<uuid::Uuid>().is_ok(),
+            _ => true,
+        },
+    }
+}
+
+/// Values a little above the lower bound of a partition, so that it takes more than one row.
+fn beyond(column: &Column, bound: &str) -> Vec<String> {
+    match column.category.as_str() {
+        "N" => match bound.parse::<i64>() {
+            Ok(number) => (1..6).map(|step| number.saturating_add(step).to_string()).collect(),
+            Err(_) => Vec::new(),
+        },
+        "D" if bound.is_char_boundary(8) && bound.len() >= 10 => {
+            (2..8).map(|day| format!("{}{day:02}", &bound[..8])).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -110,7 +139,9 @@ fn by_type(column: &Column, unique: &Unique, is_key: bool, hints: &[String]) -> 
         "bool" => owned(&["false", "true"]),
         "int2" if is_key => vec![(20_000 + number % 12_000).to_string(), (number % 20_000).to_string()],
         "int4" if is_key => vec![(1_900_000_000 + number).to_string(), number.to_string()],
-        "int8" if is_key => vec![(8_000_000_000_000_000_000 + i64::from(number)).to_string(), number.to_string()],
+        "int8" if is_key => {
+            vec![(8_000_000_000_000_000_000 + i64::from(number)).to_string(), number.to_string()]
+        }
         "numeric" | "int2" | "int4" | "int8" | "float4" | "float8" | "money" => {
             let mut values = Vec::new();
             for hint in hints.iter().filter_map(|hint| hint.parse::<f64>().ok()) {
@@ -119,7 +150,9 @@ fn by_type(column: &Column, unique: &Unique, is_key: bool, hints: &[String]) -> 
             if is_key {
                 values.insert(0, decimal(column, number));
             }
-            values.extend(owned(&["1", "0", "10", "5", "2", "100", "50", "0.5", "1000", "2020", "-1", "12", "3"]));
+            values.extend(owned(&[
+                "1", "0", "10", "5", "2", "100", "50", "0.5", "1000", "2020", "-1", "12", "3",
+            ]));
             values
         }
         "oid" | "regclass" | "regtype" | "xid" => owned(&["0", "1"]),
@@ -156,7 +189,9 @@ fn by_type(column: &Column, unique: &Unique, is_key: bool, hints: &[String]) -> 
         "pg_lsn" => owned(&["0/0"]),
         "hstore" => vec![format!("{word}=>1"), String::new()],
         "ltree" => vec![word.clone()],
-        "geometry" | "geography" => owned(&["POINT(0 0)", "POLYGON((0 0,1 0,1 1,0 0))", "LINESTRING(0 0,1 1)"]),
+        "geometry" | "geography" => {
+            owned(&["POINT(0 0)", "POLYGON((0 0,1 0,1 1,0 0))", "LINESTRING(0 0,1 1)"])
+        }
         "vector" | "halfvec" => {
             let length = usize::try_from(column.typmod.max(1)).unwrap_or(1);
             vec![format!("[{}]", vec!["1"; length].join(","))]
@@ -195,13 +230,18 @@ fn words(column: &Column, word: &str, number: u32) -> Vec<String> {
         uuid::Uuid::new_v4().to_string(),
         "2030-01-01".into(),
     ];
-    values.extend(["en", "US", "USD", "en-US", "UTC", "a", "A", "1", "image/png", "127.0.0.1", "main", ""].map(String::from));
+    values.extend(
+        ["en", "US", "USD", "en-US", "UTC", "a", "A", "1", "image/png", "127.0.0.1", "main", ""]
+            .map(String::from),
+    );
     values
 }
 
 fn dates(number: u32, is_key: bool) -> Vec<String> {
     let mut values: Vec<String> =
-        ["2026-01-01", "2026-01-02", "2020-01-01", "2035-06-01", "2036-06-01", "1990-05-05", "infinity"].map(String::from).into();
+        ["2026-01-01", "2026-01-02", "2020-01-01", "2035-06-01", "2036-06-01", "1990-05-05", "infinity"]
+            .map(String::from)
+            .into();
     if is_key {
         let (year, month, day) = (2100 + number % 800, 1 + number / 800 % 12, 1 + number / 9600 % 28);
         values.insert(0, format!("{year}-{month:02}-{day:02}"));
@@ -214,7 +254,10 @@ fn range(element: &str, number: u32) -> Vec<String> {
         "date" | "timestamp without time zone" | "timestamp with time zone" => {
             let year = 2100 + number % 800;
             let (month, day) = (1 + number / 800 % 12, 1 + number / 9600 % 27);
-            [format!("[{year}-{month:02}-{day:02},{year}-{month:02}-{:02})", day + 1), "[2026-01-01,2026-01-02)".into()]
+            [
+                format!("[{year}-{month:02}-{day:02},{year}-{month:02}-{:02})", day + 1),
+                "[2026-01-01,2026-01-02)".into(),
+            ]
         }
         _ => [format!("[{number},{})", number + 1), "[1,2)".into()],
     };
@@ -301,6 +344,9 @@ mod tests {
     fn literals_of_a_check_are_found_and_patterns_left_out() {
         let check = "CHECK (((status = ANY (ARRAY['a'::text, 'it''s'::text])) AND (age >= 18) AND (slug ~ '^[a-z]+$'::text)))";
         assert_eq!(literals(check), ["a", "it's", "18"]);
-        assert_eq!(literals("FOR VALUES IN ('eu', 'us') FOR VALUES FROM (10) TO (20)"), ["eu", "us", "10", "20"]);
+        assert_eq!(
+            literals("FOR VALUES IN ('eu', 'us') FOR VALUES FROM (10) TO (20)"),
+            ["eu", "us", "10", "20"]
+        );
     }
 }
