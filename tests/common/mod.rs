@@ -98,7 +98,7 @@ impl Database {
     }
 
     /// A migrated database with the tenant `acme` on a plan.
-    pub async fn with_acme(plan: &str) -> Self {
+    pub(crate) async fn with_acme(plan: &str) -> Self {
         let database = Self::migrated().await;
         database.tenantctl(&["tenant", "create", "Acme", "--plan", plan]).expect(0);
         database
@@ -106,14 +106,14 @@ impl Database {
 
     /// Runs `tenantctl` with `-o json`, makes sure that it succeeds, and gives what it printed.
     #[track_caller]
-    pub fn json(&self, arguments: &[&str]) -> serde_json::Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> serde_json::Value {
         self.tenantctl(&[arguments, &["-o", "json"]].concat()).expect(0).json()
     }
 
     /// Runs `tenantctl` with `-o json`, makes sure that it fails with this exit code and prints no data, and gives the
     /// error.
     #[track_caller]
-    pub fn refused(&self, code: i32, arguments: &[&str]) -> serde_json::Value {
+    pub(crate) fn refused(&self, code: i32, arguments: &[&str]) -> serde_json::Value {
         let run = self.tenantctl(&[arguments, &["-o", "json"]].concat()).expect(code);
         assert_eq!(run.stdout, "", "an error belongs on standard error");
         run.error()
@@ -121,13 +121,13 @@ impl Database {
 
     /// What a query gives as the superuser: columns separated by `|`.
     #[track_caller]
-    pub fn sql(&self, query: &str) -> String {
+    pub(crate) fn sql(&self, query: &str) -> String {
         self.psql(&["--no-align", "--tuples-only", "--command", query]).expect(0).stdout.trim_end().to_owned()
     }
 
     /// Every row of every table of the control plane.
     #[track_caller]
-    pub fn dump(&self) -> String {
+    pub(crate) fn dump(&self) -> String {
         let tables = self.sql(
             "SELECT relname FROM pg_class WHERE relnamespace = 'tenancy'::regnamespace AND relkind = 'r'",
         );
@@ -136,7 +136,7 @@ impl Database {
     }
 
     /// Waits until so many sessions on this database wait for a lock, while other tasks go on.
-    pub async fn blocked(&self, sessions: usize) {
+    pub(crate) async fn blocked(&self, sessions: usize) {
         const BLOCKED: &str = "SELECT count(*) FROM pg_stat_activity
                                 WHERE datname = current_database() AND wait_event_type = 'Lock'";
         while self.sql(BLOCKED).parse::<usize>().expect("a number") < sessions {
@@ -145,7 +145,7 @@ impl Database {
     }
 
     /// Makes a login that can do nothing but what the application role can, and gives its name.
-    pub fn app_login(&self) -> String {
+    pub(crate) fn app_login(&self) -> String {
         // Roles belong to the whole server.
         let role = format!("{}_login", self.name);
         self.sql(&format!("CREATE ROLE {role} LOGIN IN ROLE tenancy_app"));
@@ -153,7 +153,7 @@ impl Database {
     }
 
     /// Runs SQL as a role that logged in itself, in the context of a tenant where one is given.
-    pub fn psql_as(&self, role: &str, context: Option<&str>, sql: &str) -> Run {
+    pub(crate) fn psql_as(&self, role: &str, context: Option<&str>, sql: &str) -> Run {
         let context =
             context.map_or_else(String::new, |c| format!("SET LOCAL app.current_tenant_id = '{c}';"));
         self.psql(&[

@@ -363,6 +363,13 @@ impl Target<'_> {
                 code if code.starts_with("22") || code == "42704" || code == "44000" => Meaning::Denied,
                 // A trigger of the application's own refuses the row: nothing was written.
                 "P0001" if attack.command == Command::Insert => Meaning::Denied,
+                // The oracle could add this very row: a trigger made another one of it, which does not fit.
+                code if attack.command == Command::Insert
+                    && self.spares[1].is_some()
+                    && code.starts_with("23") =>
+                {
+                    Meaning::Denied
+                }
                 code => Meaning::Unclear(format!("{} ({code})", error.message)),
             };
         }

@@ -130,8 +130,15 @@ impl<'a> Plan<'a> {
         choice
     }
 
-    fn values(&self, column: &Column, unique: &Unique) -> Vec<String> {
-        candidates(self.node, column, unique, self.unique_columns.contains(&column.attnum))
+    /// What may go into the column, best first; NULL soon, where a constraint wants the column varied.
+    fn values(&self, column: &Column, unique: &Unique) -> Vec<Option<String>> {
+        let is_key = self.unique_columns.contains(&column.attnum) || column.is_identity || column.is_serial;
+        let mut values: Vec<Option<String>> =
+            candidates(self.node, column, unique, is_key).into_iter().map(Some).collect();
+        if !column.not_null && self.forced.contains(&column.attnum) {
+            values.insert(values.len().min(1), None);
+        }
+        values
     }
 
     /// Learns from refusals what to change. True where nothing that could be changed would help.
@@ -277,14 +284,14 @@ impl<'a> Plan<'a> {
                 Shape::Existing | Shape::Full => true,
             };
             if wanted || is_own {
-                let mut values = candidates(self.node, column, &unique, is_key || made_here);
+                let mut values = self.values(column, &unique);
                 if values.is_empty() {
                     continue;
                 }
                 let at = choice.get(&attnum).copied().unwrap_or(0) % values.len();
                 let value = values.swap_remove(at);
-                cells.push((column, cast(&value)));
-                chosen.insert(attnum, value);
+                cells.push((column, value.as_deref().map_or("NULL".into(), cast)));
+                chosen.extend(value.map(|value| (attnum, value)));
             } else if shape == Shape::Copy {
                 cells.push((column, format!("s.{}", ident(&column.name))));
             }

@@ -60,15 +60,18 @@ pub(crate) fn candidates(node: &Node, column: &Column, unique: &Unique, is_key: 
     }
     let bounds = if node.partition_keys.contains(&column.attnum) { node.bounds.as_str() } else { "" };
     let mut values: Vec<String> = literals(bounds);
+    values.extend(values.clone().iter().flat_map(|bound| beyond(column, bound)));
     let hints = literals(&checks);
-    if !is_key {
+    // A value that a check names is a likely one where it can stand alone; elsewhere it is a part of one at most.
+    let hints_first = !is_key && matches!(column.category.as_str(), "S" | "N" | "D" | "E");
+    if hints_first {
         values.extend(hints.iter().cloned());
     }
     values
         .extend(sample::patterns(&checks).iter().filter_map(|pattern| sample::sample(pattern, &unique.word)));
     values.extend(by_type(column, unique, is_key, &hints));
     values.extend(numbers(&checks).iter().flat_map(|n| lengths(column, *n, unique)));
-    if is_key {
+    if !hints_first {
         values.extend(hints);
     }
     let mut seen = std::collections::BTreeSet::new();
@@ -86,7 +89,27 @@ fn fits(column: &Column, value: &str) -> bool {
         }
         "E" => column.labels.iter().any(|label| label == value),
         "B" => matches!(value, "true" | "false"),
-        _ => true,
+        "A" => value.starts_with('{'),
+        "R" => value.starts_with(['[', '(', '{']) || value == "empty",
+        _ => match column.base.as_str() {
+            "json" | "jsonb" => serde_json::from_str::<serde_json::Value>(value).is_ok(),
+            "uuid" => value.parse::<uuid::Uuid>().is_ok(),
+            _ => true,
+        },
+    }
+}
+
+/// Values a little above the lower bound of a partition, so that it takes more than one row.
+fn beyond(column: &Column, bound: &str) -> Vec<String> {
+    match column.category.as_str() {
+        "N" => match bound.parse::<i64>() {
+            Ok(number) => (1..6).map(|step| number.saturating_add(step).to_string()).collect(),
+            Err(_) => Vec::new(),
+        },
+        "D" if bound.is_char_boundary(8) && bound.len() >= 10 => {
+            (2..8).map(|day| format!("{}{day:02}", &bound[..8])).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
