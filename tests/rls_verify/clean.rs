@@ -7,7 +7,7 @@ use super::{assert_quiet, database, verified};
 
 const ROWS: &str = r#"
 INSERT INTO public.countries VALUES ('DE', 'Germany');
-INSERT INTO tenancy.plans (key, name) VALUES ('free', 'Free');
+INSERT INTO tenancy.plans (key, name) VALUES ('free', 'Free') ON CONFLICT DO NOTHING;
 INSERT INTO tenancy.tenants (slug, name, plan) SELECT 'tenant-' || n, 'Tenant', 'free' FROM generate_series(1, 3) n;
 INSERT INTO public.events (tenant_id, title, country, starts_on, ends_on)
     SELECT id, 'E' || n, 'DE', '2026-01-01', '2026-01-02' FROM tenancy.tenants, generate_series(1, 20) n;
