@@ -77,7 +77,7 @@ impl Shell {
     fn step(&mut self, step: &Step) {
         if step.language == "sql" {
             let script = format!(
-                "psql \"$(tenantctl db status -o json | jq -r .url)\" -v ON_ERROR_STOP=1 <<'SQL'\n{}\nSQL",
+                "psql \"$(tenantctl db status -q)\" -v ON_ERROR_STOP=1 <<'SQL'\n{}\nSQL",
                 step.text
             );
             self.bash(&script).expect(0);
@@ -140,7 +140,7 @@ fn provisioning_twice_changes_nothing() {
     const SCRIPT: &str = r#"
 set -e
 tenantctl db migrate -o json >&3
-psql -q "$(tenantctl db status -o json | jq -r .url)" -f examples/hackops/schema.sql
+psql -q "$(tenantctl db status -o json | sed -n 's/^  "url": "\(.*\)",$/\1/p')" -f examples/hackops/schema.sql
 tenantctl tenant create "Acme University" --slug acme-university --contact-email admin@acme.edu \
   --plan professional --organization-type university --website-url https://acme.edu --owner ada@acme.edu --if-not-exists -o json >&3
 tenantctl user add acme-university grace@acme.edu --role admin --permission can_manage_events=true --if-not-exists -o json >&3
@@ -162,7 +162,7 @@ tenantctl rls verify -o json >&3
     let first = outcomes(&shell);
     assert_eq!(first[..4], ["created", "created", "created", "accepted"]);
     let dump = |shell: &Shell| {
-        shell.bash("psql -qAt \"$(tenantctl db status -o json | jq -r .url)\" -c \"SELECT * FROM tenancy.tenants, tenancy.memberships, tenancy.usage_counters, tenancy.usage_events, tenancy.protected_tables\"").expect(0).stdout
+        shell.bash("psql -qAt \"$(tenantctl db status -q)\" -c \"SELECT * FROM tenancy.tenants, tenancy.memberships, tenancy.usage_counters, tenancy.usage_events, tenancy.protected_tables\"").expect(0).stdout
     };
     let before = dump(&shell);
     let second = outcomes(&shell);
