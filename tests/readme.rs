@@ -76,10 +76,8 @@ impl Shell {
     /// Runs a step; variables that it sets are there for the next.
     fn step(&mut self, step: &Step) {
         if step.language == "sql" {
-            let script = format!(
-                "psql \"$(tenantctl db status -q)\" -v ON_ERROR_STOP=1 <<'SQL'\n{}\nSQL",
-                step.text
-            );
+            let script =
+                format!("psql \"$(tenantctl db status -q)\" -v ON_ERROR_STOP=1 <<'SQL'\n{}\nSQL", step.text);
             self.bash(&script).expect(0);
             return;
         }
