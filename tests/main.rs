@@ -2,6 +2,8 @@
 
 // The attribute says nothing new to the compiler; clippy.toml's exceptions for tests go by it.
 #[cfg(test)]
+mod cli;
+#[cfg(test)]
 mod common;
 #[cfg(test)]
 mod db;

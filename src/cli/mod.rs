@@ -137,8 +137,10 @@ pub(crate) fn main() -> ExitCode {
         let mut app = App::new(config, output, notes, !global.no_input);
         let result = runtime.block_on(async {
             tokio::select! {
-                result = cli.command.run(&mut app) => result,
+                // In this order, so that the handlers are in place before a prompt blocks this thread.
+                biased;
                 () = interrupted() => Err(exit::Interrupted.into()),
+                result = cli.command.run(&mut app) => result,
             }
         });
         // Whatever the interrupted verb left running ends here: its connection is closed, which rolls back.
