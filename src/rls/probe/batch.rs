@@ -31,7 +31,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) policies: BTreeMap<u32, Policies>,
     pub(crate) views: Vec<View>,
     pub(crate) functions: Vec<Function>,
-    pub(crate) total: usize,
+    /// The tables in scope, by oid.
+    pub(crate) tables: BTreeMap<u32, &'a Table>,
 }
 
 /// Tables that are attacked in one transaction.
@@ -116,7 +117,7 @@ impl<'a> Batch<'a> {
         self.verdicts(&fronts, &seeder, &clear, ids[2], &baselines, results);
         let done = done + self.targets.len();
         if let Some(progress) = settings.progress {
-            progress(Progress { done, total: self.shared.total });
+            progress(Progress { done, total: self.shared.tables.len() });
         }
         Ok(done)
     }
@@ -236,11 +237,8 @@ impl<'a> Batch<'a> {
         let mut settings = BTreeSet::new();
         for (at, found) in text.match_indices("current_setting(") {
             let rest = text[at + found.len()..].trim_start();
-            if let Some(name) = rest.strip_prefix('\'').and_then(|rest| rest.split('\'').next()) {
-                if name.contains('.') {
-                    settings.insert(name.to_string());
-                }
-            }
+            let name = rest.strip_prefix('\'').and_then(|rest| rest.split('\'').next());
+            settings.extend(name.filter(|name| name.contains('.')).map(String::from));
         }
         let quoted: BTreeSet<&str> = text
             .split('\'')
@@ -354,7 +352,7 @@ impl<'a> Batch<'a> {
             let column = table.tenant_column.as_deref().unwrap_or_default();
             return format!("it has no column {}", literal(column));
         }
-        seeder.canaries.failed.get(&table.oid.0).cloned().unwrap_or_else(|| "no row could be made".into())
+        seeder.canaries.reasons.get(&table.oid.0).cloned().unwrap_or_else(|| "no row could be made".into())
     }
 
     /// Whether a setting that was never set could mean something else to the policies than an empty one. The control
