@@ -246,3 +246,15 @@ fn add(report: &mut Report, checks: &[&Check], suspicions: Vec<Suspicion>, probe
     report.attempts.inconclusive += probed.attempts.inconclusive;
     report.tables.extend(probed.verdicts);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_may_spawn_it() {
+        fn is_send<T: Send>(_: T) {}
+        let (connect, options) = (PgConnectOptions::new_without_pgpass(), Options::default());
+        is_send(verify(&connect, &options));
+    }
+}

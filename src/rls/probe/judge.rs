@@ -139,7 +139,10 @@ fn control(target: &Target<'_>, tried: &[Tried]) -> Option<String> {
         tried
             .iter()
             .find(|(attack, ..)| {
-                attack.spoof.is_none() && attack.context == context && attack.command == command
+                attack.spoof.is_none()
+                    && attack.flag.is_none()
+                    && attack.context == context
+                    && attack.command == command
             })
             .map(|(_, _, outcome)| outcome)
     };

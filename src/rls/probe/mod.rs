@@ -5,6 +5,7 @@ mod attack;
 mod batch;
 mod doors;
 mod judge;
+mod openers;
 mod row;
 mod runner;
 mod sample;
