@@ -209,7 +209,7 @@ async fn an_interrupted_command_rolls_back_and_says_so() {
         let arguments = ["usage", "track", "acme", "--metric", "events", "--key", "k", "--lock-timeout", "0"];
         let child = piped(db.command().args(arguments));
         db.blocked(1).await;
-        run(Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()])).expect(0);
+        run(Command::new("sh").args(["-c", &format!("kill -{signal} {}", child.id())])).expect(0);
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(130), "{output:?}");
         assert_eq!((output.stdout, output.stderr), (Vec::new(), b"error: interrupted\n".to_vec()));

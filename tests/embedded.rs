@@ -270,7 +270,9 @@ fn a_persistent_server_survives_what_happens_to_it() {
     query(&server.options().unwrap(), "select set_config('x.y', 'z', false)").unwrap();
 
     // Crashed: the next start recovers.
-    assert!(Command::new("kill").args(["-KILL", &first.pid.to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("sh").args(["-c", &format!("kill -KILL {}", first.pid)]).status().unwrap().success()
+    );
     while server.status().unwrap().pid.is_some() {
         sleep(Duration::from_millis(5));
     }

@@ -163,8 +163,8 @@ pub struct Report {
 impl Report {
     /// Whether no finding reaches `fail_on` and, with `strict`, nothing was left unproven.
     pub fn passed(&self, fail_on: Severity, strict: bool) -> bool {
-        self.findings.iter().all(|finding| finding.severity < fail_on)
-            && !(strict && !self.not_proven.is_empty())
+        let proven = !strict || self.not_proven.is_empty();
+        proven && self.findings.iter().all(|finding| finding.severity < fail_on)
     }
 
     /// Puts the findings in order, counts them and decides.

@@ -191,16 +191,12 @@ fn narrow(scope: &mut Scope, suspicions: Vec<Suspicion>, tables: &[String]) -> R
 
 /// Holds the catalogue's suspicions against what the probes saw, and adds both to the report.
 fn add(report: &mut Report, checks: &[&Check], suspicions: Vec<Suspicion>, probed: Results) {
-    let mut convicted: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    let mut leaks: Vec<Finding> = Vec::new();
-    for leak in &probed.leaks {
-        if !checks.iter().any(|check| check.id == leak.check) {
+    // Several roles may show the same: the worst stands.
+    let mut convicted: BTreeMap<(String, String), Finding> = BTreeMap::new();
+    for leak in probed.leaks.iter().filter(|leak| checks.iter().any(|check| check.id == leak.check)) {
+        let key = (leak.check.to_string(), leak.object.clone());
+        if convicted.get(&key).is_some_and(|known| known.severity >= leak.severity) {
             continue;
-        }
-        if let Some(known) = convicted.get(&(leak.check, leak.object.as_str())) {
-            if leaks[*known].severity >= leak.severity {
-                continue;
-            }
         }
         let finding = Finding {
             check: leak.check.into(),
@@ -213,20 +209,25 @@ fn add(report: &mut Report, checks: &[&Check], suspicions: Vec<Suspicion>, probe
             fingerprint: fingerprint(leak.check, &leak.object, ""),
             source: Source::Probe,
         };
-        match convicted.get(&(leak.check, leak.object.as_str())) {
-            Some(known) => leaks[*known] = finding,
-            None => {
-                convicted.insert((leak.check, leak.object.as_str()), leaks.len());
-                leaks.push(finding);
-            }
-        }
+        convicted.insert(key, finding);
     }
+    let mut known: BTreeMap<String, usize> =
+        report.findings.iter().enumerate().map(|(at, finding)| (finding.fingerprint.clone(), at)).collect();
+    let mut push = |report: &mut Report, finding: Finding| match known.get(&finding.fingerprint) {
+        // Several application roles may find the same.
+        Some(at) if report.findings[*at].severity < finding.severity => report.findings[*at] = finding,
+        Some(_) => {}
+        None => {
+            known.insert(finding.fingerprint.clone(), report.findings.len());
+            report.findings.push(finding);
+        }
+    };
     for suspicion in suspicions {
         let mut finding = suspicion.finding;
-        if let Some(at) = convicted.get(&(finding.check.as_str(), finding.object.as_str())) {
+        if let Some(leak) = convicted.get_mut(&(finding.check.clone(), finding.object.clone())) {
             // The probe's evidence wins; the catalogue knows better what to mend.
-            leaks[*at].fix = finding.fix;
-            leaks[*at].message = format!("{}: {}", finding.message, leaks[*at].message);
+            leak.fix = finding.fix;
+            leak.message = format!("{}: {}", finding.message, leak.message);
             continue;
         }
         if suspicion.provable && suspicion.relation.is_some_and(|oid| probed.cleared.contains(&oid.0)) {
@@ -235,7 +236,7 @@ fn add(report: &mut Report, checks: &[&Check], suspicions: Vec<Suspicion>, probe
         }
         push(report, finding);
     }
-    for leak in leaks {
+    for leak in convicted.into_values() {
         push(report, leak);
     }
     report.not_proven.extend(probed.not_proven);
@@ -246,11 +247,14 @@ fn add(report: &mut Report, checks: &[&Check], suspicions: Vec<Suspicion>, probe
     report.tables.extend(probed.verdicts);
 }
 
-/// Several application roles may find the same.
-fn push(report: &mut Report, finding: Finding) {
-    match report.findings.iter_mut().find(|known| known.fingerprint == finding.fingerprint) {
-        Some(known) if known.severity < finding.severity => *known = finding,
-        Some(_) => {}
-        None => report.findings.push(finding),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_may_spawn_it() {
+        fn is_send<T: Send>(_: T) {}
+        let (connect, options) = (PgConnectOptions::new_without_pgpass(), Options::default());
+        is_send(verify(&connect, &options));
     }
 }

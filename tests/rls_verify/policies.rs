@@ -34,6 +34,32 @@ async fn permissive_leak_hidden_in_an_or_is_found() {
 }
 
 #[tokio::test]
+async fn rows_shared_by_a_flag_are_found() {
+    let report = verified(
+        "CREATE TABLE public.posts (tenant_id uuid NOT NULL, id int, status text NOT NULL DEFAULT 'draft', owner text NOT NULL,
+             PRIMARY KEY (tenant_id, id));
+         SELECT tenancy.test_protect('public.posts'); DROP POLICY tenant_floor ON public.posts;
+         CREATE POLICY published ON public.posts FOR SELECT USING (tenant_id = tenancy.current_tenant_id() OR status = 'live');
+         ALTER TABLE public.tickets ADD shared boolean; DROP POLICY tenant_floor ON public.tickets;
+         ALTER POLICY tenant_isolation ON public.tickets USING (tenant_id = tenancy.current_tenant_id() OR shared IS NOT FALSE)",
+    )
+    .await;
+    let finding = assert_found(&report, Error, "permissive-leak", "public.posts");
+    assert!(finding.evidence.contains("\"status\" = 'live'"), "{finding:#?}");
+    assert_found(&report, Error, "permissive-leak", "public.tickets");
+}
+
+#[tokio::test]
+async fn a_flag_that_only_narrows_is_quiet() {
+    let report = verified(
+        "ALTER TABLE public.tickets ADD deleted_at timestamptz; DROP POLICY tenant_floor ON public.tickets;
+         ALTER POLICY tenant_isolation ON public.tickets USING (tenant_id = tenancy.current_tenant_id() AND deleted_at IS NULL)",
+    )
+    .await;
+    assert_quiet(&report);
+}
+
+#[tokio::test]
 async fn permissive_true_under_the_floor_is_quiet() {
     let report =
         verified("CREATE POLICY wide ON public.tickets TO tenancy_app USING (true) WITH CHECK (true)").await;

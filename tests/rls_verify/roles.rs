@@ -99,7 +99,10 @@ async fn an_owner_in_reach_that_no_policy_binds_is_an_error() {
 
 #[tokio::test]
 async fn login_escapes_is_found() {
-    let roles = Roles::new("ALTER ROLE $other LOGIN BYPASSRLS; GRANT $app TO $other").await;
+    // Out of the control plane's role first: its members are looked at in every other test's database.
+    let roles =
+        Roles::new("REVOKE tenancy_app FROM $app; ALTER ROLE $other LOGIN BYPASSRLS; GRANT $app TO $other")
+            .await;
     let report = roles.verify().await;
     assert_found(&report, Error, "login-escapes", &roles.other);
     let roles = Roles::new(
@@ -135,6 +138,36 @@ async fn a_role_that_the_application_can_become_is_attacked_too() {
     let report = roles.verify().await;
     let finding = assert_found(&report, Error, "permissive-leak", "public.tickets");
     assert!(finding.evidence.contains(&format!("as {}", roles.other)), "{finding:#?}");
+}
+
+#[tokio::test]
+async fn who_acts_for_owner_and_application_may_verify_and_who_may_do_nothing_proves_nothing() {
+    // Not the control plane's owner: a login that could become it would be a finding in every other test's database.
+    let roles = Roles::new(
+        "ALTER ROLE $other LOGIN; CREATE ROLE $app_owner; GRANT tenancy_auditor, $app_owner, $app TO $other;
+         ALTER TABLE public.events DROP CONSTRAINT events_tenant_id_fkey; ALTER TABLE public.events OWNER TO $app_owner;
+         ALTER TABLE public.tickets OWNER TO $app_owner; INSERT INTO public.countries VALUES ('DE', 'Germany')",
+    )
+    .await;
+    let connect = roles.database.clone().username(&roles.other);
+    let options = Options { app_roles: vec![roles.app.clone()], ..Options::default() };
+    assert_quiet(&verify(&connect, &options).await.expect("a report"));
+    let plant =
+        "CREATE POLICY wide ON public.tickets USING (true); DROP POLICY tenant_floor ON public.tickets";
+    super::common::execute(&roles.database, plant).await;
+    let report = verify(&connect, &options).await.expect("a report");
+    let finding = assert_found(&report, Error, "permissive-leak", "public.tickets");
+    assert_eq!(finding.source, tenancy::rls::report::Source::Probe);
+    let owner = format!("{}_owner", roles.app);
+    super::common::execute(&roles.database, &format!("REVOKE {owner}, {} FROM {}", roles.app, roles.other))
+        .await;
+    let report = verify(&connect, &options).await.expect("a report");
+    assert_eq!(report.not_proven.len(), 2, "{report:#?}");
+    let finding = assert_found(&report, Error, "permissive-leak", "public.tickets");
+    assert_eq!(finding.source, tenancy::rls::report::Source::Catalog);
+    roles.verify().await;
+    super::common::execute(&roles.database, &format!("DROP OWNED BY {owner} CASCADE; DROP ROLE {owner}"))
+        .await;
 }
 
 #[tokio::test]

@@ -29,5 +29,6 @@ SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
    AND (strpos(p.written, quote_ident(p.tenant_column)) = 0 OR p.written ~* '\mOR \(*true\M')
    AND NOT EXISTS (SELECT FROM policy f
                     WHERE f.polrelid = p.polrelid AND NOT f.polpermissive AND (f.cmd = '*' OR f.cmd = p.cmd)
-                      AND (0 = ANY (f.polroles) OR $6::oid = ANY (f.polroles))
+                      AND (0 = ANY (f.polroles) OR (0 <> ALL (p.polroles) AND p.polroles <@ f.polroles)
+                           OR (cardinality($4::oid[]) = 1 AND $6::oid = ANY (f.polroles)))
                       AND strpos(f.checked, quote_ident(f.tenant_column)) > 0 AND f.checked !~* '\mOR \(*true\M')

@@ -30,5 +30,6 @@ SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
         OR p.qual ~ '\(1 = 1\)')
    AND NOT EXISTS (SELECT FROM policy f
                     WHERE f.polrelid = p.polrelid AND NOT f.polpermissive AND f.cmd IN ('*', 'r')
-                      AND (0 = ANY (f.polroles) OR $6::oid = ANY (f.polroles))
+                      AND (0 = ANY (f.polroles) OR (0 <> ALL (p.polroles) AND p.polroles <@ f.polroles)
+                           OR (cardinality($4::oid[]) = 1 AND $6::oid = ANY (f.polroles)))
                       AND strpos(f.qual, quote_ident(f.tenant_column)) > 0 AND f.qual !~* '\mOR \(*true\M')

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::db::quote::{ident, literal};
+use crate::rls::probe::openers::Openers;
 use crate::rls::probe::row::Values;
 use crate::rls::probe::runner::{Item, Outcome};
 use crate::rls::probe::schema::{Node, Privileges};
@@ -63,6 +64,8 @@ pub(crate) struct Attack {
     pub(crate) command: Command,
     /// A setting that was set besides, and to what.
     pub(crate) spoof: Option<(String, String)>,
+    /// A value that tenant B's row was given before.
+    pub(crate) flag: Option<String>,
     /// Whether reading can only count rows, not tell whose they are.
     counts: bool,
 }
@@ -95,8 +98,8 @@ pub(crate) struct Target<'a> {
     pub(crate) context_setting: &'a str,
     /// Statements that take away what references the table.
     pub(crate) clear: &'a [String],
-    /// Settings that the policies read, with values that might open them.
-    pub(crate) spoofs: &'a [(String, String)],
+    /// What the policies name that might open them.
+    pub(crate) openers: Option<&'a Openers>,
     /// Where the oracle is not exempt from the policies itself: the role and settings that it asks as.
     pub(crate) oracle_role: Option<&'a str>,
 }
@@ -123,7 +126,21 @@ impl Target<'_> {
             all.extend(self.in_context(Context::A, None, &[OwnInsert]));
         }
         all.extend(self.in_context(Context::B, None, &[Read]));
-        for (setting, value) in self.spoofs {
+        let Some(openers) = self.openers else { return all };
+        for flag in &openers.flags {
+            for (mut attack, mut item) in self.in_context(Context::A, None, &[Read]) {
+                if let (Some((_, column)), false) = (self.tenant_column(), attack.counts) {
+                    item.prep.push(format!(
+                        "UPDATE {} SET {flag} WHERE {column} = {}",
+                        self.node.name,
+                        literal(&self.tenants[1])
+                    ));
+                    attack.flag = Some(flag.clone());
+                    all.push((attack, item));
+                }
+            }
+        }
+        for (setting, value) in &openers.spoofs {
             let spoof = Some((setting.clone(), value.clone()));
             let contexts: &[Context] =
                 if setting == self.context_setting { &[Context::A] } else { &[Context::Empty, Context::A] };
@@ -202,7 +219,10 @@ impl Target<'_> {
                 Command::Delete => self.delete(&mut item),
             };
             if possible.is_some() {
-                found.push((Attack { context, command: *command, spoof: spoof.clone(), counts }, item));
+                found.push((
+                    Attack { context, command: *command, spoof: spoof.clone(), flag: None, counts },
+                    item,
+                ));
             }
         }
         found
@@ -424,7 +444,9 @@ impl Target<'_> {
             }
             None => String::new(),
         };
-        format!("as {} {}{spoof}: {statement} → {what}", self.role, attack.context.words())
+        let flag =
+            attack.flag.as_ref().map_or(String::new(), |flag| format!(", where tenant B's row has {flag}"));
+        format!("as {} {}{spoof}{flag}: {statement} → {what}", self.role, attack.context.words())
     }
 }
 

@@ -10,6 +10,7 @@ use crate::db::quote::{literal, trusted};
 use crate::rls::probe::attack::Target;
 use crate::rls::probe::doors::{Doors, Function, House, View};
 use crate::rls::probe::judge::{Tried, judge};
+use crate::rls::probe::openers::{Openers, openers};
 use crate::rls::probe::row::Values;
 use crate::rls::probe::runner::{self, Item};
 use crate::rls::probe::schema::{Node, Policies, Privileges};
@@ -31,7 +32,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) policies: BTreeMap<u32, Policies>,
     pub(crate) views: Vec<View>,
     pub(crate) functions: Vec<Function>,
-    pub(crate) total: usize,
+    /// The tables in scope, by oid.
+    pub(crate) tables: BTreeMap<u32, &'a Table>,
 }
 
 /// Tables that are attacked in one transaction.
@@ -116,7 +118,7 @@ impl<'a> Batch<'a> {
         self.verdicts(&fronts, &seeder, &clear, ids[2], &baselines, results);
         let done = done + self.targets.len();
         if let Some(progress) = settings.progress {
-            progress(Progress { done, total: self.shared.total });
+            progress(Progress { done, total: self.shared.tables.len() });
         }
         Ok(done)
     }
@@ -137,6 +139,14 @@ impl<'a> Batch<'a> {
         self.targets.iter().map(|oid| (*oid, seeder.clear_dependents(*oid))).collect()
     }
 
+    fn openers(&self, other: uuid::Uuid) -> BTreeMap<u32, Openers> {
+        let of = |oid: &u32| {
+            let (node, policies) = (self.nodes.get(oid)?, self.shared.policies.get(oid)?);
+            Some((*oid, openers(node, policies, &self.shared.scope.context_setting, &other.to_string())))
+        };
+        self.targets.iter().filter_map(of).collect()
+    }
+
     /// Runs the attacks of every front that has rows: those without a context, or all others.
     async fn fight(
         &self,
@@ -147,13 +157,12 @@ impl<'a> Batch<'a> {
         unknown: uuid::Uuid,
         unset: bool,
     ) -> Result<()> {
-        let spoofs: BTreeMap<u32, Vec<(String, String)>> =
-            self.targets.iter().map(|oid| (*oid, self.spoofs(*oid, seeder.tenants[1]))).collect();
+        let openers = self.openers(seeder.tenants[1]);
         let mut pending: Vec<(usize, crate::rls::probe::attack::Attack)> = Vec::new();
         let mut items: Vec<Item> = Vec::new();
         for (at, front) in fronts.iter_mut().enumerate() {
             let Some(target) =
-                self.target(front.oid, front.role, front.privileges, seeder, clear, &spoofs, unknown)
+                self.target(front.oid, front.role, front.privileges, seeder, clear, &openers, unknown)
             else {
                 continue;
             };
@@ -178,7 +187,7 @@ impl<'a> Batch<'a> {
         privileges: &'t Privileges,
         seeder: &'t Seeder<'_>,
         clear: &'t BTreeMap<u32, Vec<String>>,
-        spoofs: &'t BTreeMap<u32, Vec<(String, String)>>,
+        openers: &'t BTreeMap<u32, Openers>,
         unknown: uuid::Uuid,
     ) -> Option<Target<'t>> {
         const NONE: &[Option<Values>; 2] = &[None, None];
@@ -195,7 +204,7 @@ impl<'a> Batch<'a> {
             tenants: [a, b, unknown].map(|id| tenant_value(column, &id)),
             context_setting: &self.shared.scope.context_setting,
             clear: clear.get(&oid).map(Vec::as_slice).unwrap_or_default(),
-            spoofs: spoofs.get(&oid).map(Vec::as_slice).unwrap_or_default(),
+            openers: openers.get(&oid),
             oracle_role: (!self.shared.privileged).then_some(self.shared.scope.app.name.as_str()),
         })
     }
@@ -208,7 +217,7 @@ impl<'a> Batch<'a> {
         seeder: &Seeder<'_>,
         unknown: uuid::Uuid,
     ) -> Result<BTreeMap<u32, String>> {
-        let (clear, spoofs) = (BTreeMap::new(), BTreeMap::new());
+        let (clear, openers) = (BTreeMap::new(), BTreeMap::new());
         let mut items = Vec::new();
         let mut oids = Vec::new();
         for front in fronts {
@@ -216,7 +225,7 @@ impl<'a> Batch<'a> {
                 continue;
             }
             if let Some(target) =
-                self.target(front.oid, front.role, front.privileges, seeder, &clear, &spoofs, unknown)
+                self.target(front.oid, front.role, front.privileges, seeder, &clear, &openers, unknown)
             {
                 items.push(target.oracle_item());
                 oids.push(front.oid);
@@ -227,44 +236,6 @@ impl<'a> Batch<'a> {
             .into_iter()
             .zip(outcomes.into_iter().map(|outcome| outcome.answer.unwrap_or_default()))
             .collect())
-    }
-
-    /// Settings that the table's policies read, with the values that might open them.
-    fn spoofs(&self, oid: u32, other: uuid::Uuid) -> Vec<(String, String)> {
-        let Some(policies) = self.shared.policies.get(&oid) else { return Vec::new() };
-        let text = format!("{} {}", policies.expressions, policies.functions);
-        let mut settings = BTreeSet::new();
-        for (at, found) in text.match_indices("current_setting(") {
-            let rest = text[at + found.len()..].trim_start();
-            if let Some(name) = rest.strip_prefix('\'').and_then(|rest| rest.split('\'').next()) {
-                if name.contains('.') {
-                    settings.insert(name.to_string());
-                }
-            }
-        }
-        let quoted: BTreeSet<&str> = text
-            .split('\'')
-            .skip(1)
-            .step_by(2)
-            .filter(|value| !value.is_empty() && value.len() < 60 && !settings.contains(*value))
-            .take(20)
-            .collect();
-        let mut values: Vec<String> = quoted.into_iter().map(String::from).collect();
-        let other = other.to_string();
-        values.extend(
-            ["true", "on", "1", "t", "yes", "*", "admin", "all", "system", "superuser", "0", &other]
-                .map(String::from),
-        );
-        let mut spoofs = Vec::new();
-        for setting in settings {
-            for value in &values {
-                // Naming another tenant in the context is what the setting is for.
-                if setting != self.shared.scope.context_setting || *value != other {
-                    spoofs.push((setting.clone(), value.clone()));
-                }
-            }
-        }
-        spoofs
     }
 
     async fn doors(
@@ -298,7 +269,7 @@ impl<'a> Batch<'a> {
         baselines: &BTreeMap<u32, String>,
         results: &mut Results,
     ) {
-        let spoofs = BTreeMap::new();
+        let openers = BTreeMap::new();
         for oid in &self.targets {
             let Some(table) = self.shared.scope.tables.iter().find(|table| table.oid.0 == *oid) else {
                 continue;
@@ -307,7 +278,7 @@ impl<'a> Batch<'a> {
             let (mut leaked, mut tried) = (false, 0);
             for front in fronts.iter().filter(|front| front.oid == *oid) {
                 let Some(target) =
-                    self.target(*oid, front.role, front.privileges, seeder, clear, &spoofs, unknown)
+                    self.target(*oid, front.role, front.privileges, seeder, clear, &openers, unknown)
                 else {
                     reasons.insert(self.why_not(table, seeder));
                     continue;
@@ -354,7 +325,7 @@ impl<'a> Batch<'a> {
             let column = table.tenant_column.as_deref().unwrap_or_default();
             return format!("it has no column {}", literal(column));
         }
-        seeder.canaries.failed.get(&table.oid.0).cloned().unwrap_or_else(|| "no row could be made".into())
+        seeder.canaries.reasons.get(&table.oid.0).cloned().unwrap_or_else(|| "no row could be made".into())
     }
 
     /// Whether a setting that was never set could mean something else to the policies than an empty one. The control

@@ -45,15 +45,15 @@ pub(crate) fn judge(table: &Table, target: &Target<'_>, tried: &[Tried], baselin
                 judgement.reasons.insert(format!("{} as {}: {reason}", verb(attack.command), target.role));
             }
         }
-        if attack.context == Context::Empty && attack.command == Command::Read && attack.spoof.is_none() {
-            if let Some(error) = outcome.error().filter(|error| error.code != "42501") {
-                let evidence = format!(
-                    "as {} in an empty context: SELECT → {} ({})",
-                    target.role, error.message, error.code
-                );
-                let message = "reading without a tenant raises an error on a connection that had one before";
-                judgement.add(table, "context-uncast-empty", Severity::Warning, message, evidence);
-            }
+        let empty =
+            attack.context == Context::Empty && attack.command == Command::Read && attack.spoof.is_none();
+        if let Some(error) = outcome.error().filter(|error| empty && error.code != "42501") {
+            let evidence = format!(
+                "as {} in an empty context: SELECT → {} ({})",
+                target.role, error.message, error.code
+            );
+            let message = "reading without a tenant raises an error on a connection that had one before";
+            judgement.add(table, "context-uncast-empty", Severity::Warning, message, evidence);
         }
     }
     let plain_in_a: BTreeSet<Command> = leaks
@@ -139,7 +139,10 @@ fn control(target: &Target<'_>, tried: &[Tried]) -> Option<String> {
         tried
             .iter()
             .find(|(attack, ..)| {
-                attack.spoof.is_none() && attack.context == context && attack.command == command
+                attack.spoof.is_none()
+                    && attack.flag.is_none()
+                    && attack.context == context
+                    && attack.command == command
             })
             .map(|(_, _, outcome)| outcome)
     };

@@ -5,6 +5,7 @@ mod attack;
 mod batch;
 mod doors;
 mod judge;
+mod openers;
 mod row;
 mod runner;
 mod sample;
@@ -99,7 +100,7 @@ pub(crate) async fn run(
         policies: schema::policies(connection, &oids).await?,
         views: doors::views(connection, &oids, &roles).await?,
         functions: doors::functions(connection, scope.app.oid).await?,
-        total: scope.tables.len(),
+        tables: scope.tables.iter().map(|table| (table.oid.0, table)).collect(),
     };
     let mut done = 0;
     for targets in batches(&nodes, &oids.iter().map(|oid| oid.0).collect::<Vec<_>>()) {

@@ -297,13 +297,10 @@ impl<'a> Plan<'a> {
             }
         }
         // What references its own row takes the value over.
-        for (from, to) in &self.own {
-            if let (Some(value), Some(cell)) =
-                (chosen.get(to), cells.iter_mut().find(|(column, _)| column.attnum == *from))
-            {
-                if !self.fixed.contains_key(from) {
-                    cell.1 = format!("{}::{}", literal(value), cell.0.type_name);
-                }
+        for (from, to) in self.own.iter().filter(|(from, _)| !self.fixed.contains_key(from)) {
+            let cell = cells.iter_mut().find(|(column, _)| column.attnum == *from);
+            if let (Some(value), Some(cell)) = (chosen.get(to), cell) {
+                cell.1 = format!("{}::{}", literal(value), cell.0.type_name);
             }
         }
         cells

@@ -42,10 +42,12 @@ pub(crate) struct Canaries {
     pub(crate) rows: BTreeMap<u32, [Values; 2]>,
     /// Rows that could be added for A and B: made once and rolled back.
     pub(crate) spares: BTreeMap<u32, [Option<Values>; 2]>,
-    /// Why a table has none.
-    pub(crate) failed: BTreeMap<u32, String>,
+    /// Why a table has none, as the first who tried was told.
+    pub(crate) reasons: BTreeMap<u32, String>,
     /// Tables in the order in which they were filled.
     pub(crate) order: Vec<u32>,
+    /// Why a table has none, as the one who tries now was told.
+    failed: BTreeMap<u32, String>,
     shared: BTreeMap<u32, Values>,
 }
 
@@ -95,6 +97,7 @@ impl Seeder<'_> {
 
     fn fail(&mut self, oid: u32, reason: &str) {
         self.canaries.failed.entry(oid).or_insert_with(|| reason.to_string());
+        self.canaries.reasons.entry(oid).or_insert_with(|| reason.to_string());
     }
 
     /// Tables whose parents are filled. Those that they need first; then those that they could do without.
