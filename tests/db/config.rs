@@ -56,6 +56,9 @@ async fn a_server_that_does_not_answer_is_unreachable() {
     }
 }
 
+/// Where a command runs, its variables, its arguments, and where it should say that the database came from.
+type Way<'a> = (&'a Path, &'a [(&'a str, &'a str)], &'a [&'a str], String);
+
 #[tokio::test]
 async fn a_database_is_named_in_every_way_there_is() {
     let db = Database::with_acme("free").await;
@@ -72,7 +75,7 @@ async fn a_database_is_named_in_every_way_there_is() {
         [("PGHOST", host.as_str()), ("PGPORT", &port), ("PGUSER", "postgres"), ("PGDATABASE", &db.name)];
     let gone = ("DATABASE_URL", "postgres:///x?host=/nonexistent");
     let config = profiles.path().join("tenantctl.yaml").display().to_string();
-    let ways: [(&Path, &[(&str, &str)], &[&str], String); 8] = [
+    let ways: [Way; 8] = [
         (empty.path(), &[], &["--url", &url], "flag".into()),
         (empty.path(), &[("TENANTCTL_URL", &url), gone], &[], "environment (TENANTCTL_URL)".into()),
         (empty.path(), &[("DATABASE_URL", &url)], &[], "environment (DATABASE_URL)".into()),

@@ -144,12 +144,12 @@ async fn a_role_that_the_application_can_become_is_attacked_too() {
 async fn who_acts_for_owner_and_application_may_verify_and_who_may_do_nothing_proves_nothing() {
     // Not the control plane's owner: a login that could become it would be a finding in every other test's database.
     let roles = Roles::new(
-        "ALTER ROLE $other LOGIN; CREATE ROLE $app_owner; GRANT tenancy_auditor, $app_owner, $app TO $other;
+        "ALTER ROLE $other LOGIN PASSWORD 'open sesame'; CREATE ROLE $app_owner; GRANT tenancy_auditor, $app_owner, $app TO $other;
          ALTER TABLE public.events DROP CONSTRAINT events_tenant_id_fkey; ALTER TABLE public.events OWNER TO $app_owner;
          ALTER TABLE public.tickets OWNER TO $app_owner; INSERT INTO public.countries VALUES ('DE', 'Germany')",
     )
     .await;
-    let connect = roles.database.clone().username(&roles.other);
+    let connect = roles.database.clone().username(&roles.other).password("open sesame");
     let options = Options { app_roles: vec![roles.app.clone()], ..Options::default() };
     assert_quiet(&verify(&connect, &options).await.expect("a report"));
     let plant =
