@@ -215,9 +215,7 @@ async fn an_interrupted_command_rolls_back_and_says_so() {
         assert_eq!((output.stdout, output.stderr), (Vec::new(), b"error: interrupted\n".to_vec()));
         holding.rollback().await.unwrap();
     }
-    while db.sql("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'tenantctl'") != "0" {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    db.quiet().await;
     assert_eq!(db.dump(), before);
 }
 

@@ -266,9 +266,7 @@ async fn processes_that_are_killed_leave_the_counter_true_to_the_ledger() {
     assert_eq!(lived, 6);
     let survived = codes(wild).into_iter().filter(|code| *code == Some(0)).count();
     // What the dead had begun ends on the server by itself.
-    while db.sql("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'tenantctl'") != "0" {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    db.quiet().await;
     let (used, sum) = counted(&db, "events");
     assert_eq!(used, sum);
     assert!(

@@ -1,5 +1,10 @@
 //! What the tests stand on: one throw-away server for the whole run, and a database of its own for each test.
 
+#![expect(
+    unreachable_pub,
+    reason = "a test binary has no outside, so that nothing in it is reached from there"
+)]
+
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::LazyLock;
@@ -137,11 +142,25 @@ impl Database {
 
     /// Waits until so many sessions on this database wait for a lock, while other tasks go on.
     pub(crate) async fn blocked(&self, sessions: usize) {
-        const BLOCKED: &str = "SELECT count(*) FROM pg_stat_activity
-                                WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        while self.sql(BLOCKED).parse::<usize>().expect("a number") < sessions {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        self.until("wait_event_type = 'Lock'", |found| found >= sessions).await;
+    }
+
+    /// Waits until the server has ended every session of `tenantctl` on this database.
+    pub(crate) async fn quiet(&self) {
+        self.until("application_name = 'tenantctl'", |found| found == 0).await;
+    }
+
+    /// Waits for a number of sessions; one that never comes is a failure and not a hang.
+    async fn until(&self, which: &str, enough: impl Fn(usize) -> bool) {
+        let query =
+            format!("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {which}");
+        let arrives = async {
+            while !enough(self.sql(&query).parse().expect("a number")) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let arrived = tokio::time::timeout(Duration::from_secs(30), arrives).await;
+        assert!(arrived.is_ok(), "waited in vain for sessions where {which}");
     }
 
     /// Makes a login that can do nothing but what the application role can, and gives its name.
