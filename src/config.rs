@@ -176,8 +176,7 @@ impl Config {
     /// Puts the configuration together.
     ///
     /// # Errors
-    /// [`Error::Configuration`] naming file, variable or flag and what is wrong with it; [`Error::File`] where a file
-    /// cannot be read; [`Error::NotFound`] for a profile that no file has.
+    /// [`Error::Configuration`] naming file, variable or flag and what is wrong with it.
     pub fn load(inputs: Inputs<'_>) -> Result<Self> {
         let mut files = Vec::new();
         let project = match &inputs.flags.config {
@@ -266,8 +265,10 @@ impl Config {
 }
 
 fn read(path: &Path) -> Result<File> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| Error::File { path: path.display().to_string(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|error| Error::Configuration {
+        what: format!("{} cannot be read: {error}", path.display()),
+        hint: None,
+    })?;
     if text.trim().is_empty() {
         return Ok(File::default());
     }

@@ -118,23 +118,29 @@ pub enum Error {
         /// Why that cannot be.
         reason: String,
     },
-    /// A file could not be read or written.
-    #[error("{path}: {source}")]
-    File {
-        /// The file.
-        path: String,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
     /// The embedded server did not do as it was told.
     #[error(transparent)]
     Embedded(#[from] embedded::Error),
     /// PostgreSQL, or the way to it, failed.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
+    #[error("{}", database_words(.0))]
+    Database(sqlx::Error),
     /// A migration of the control plane failed; the whole run was rolled back.
     #[error("the control plane could not be migrated")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// What PostgreSQL said, without the line of its own source code that sqlx adds.
+fn database_words(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        other => other.to_string(),
+    }
 }
 
 /// A metric of which a tenant uses more than a plan allows.
@@ -215,7 +221,7 @@ impl Error {
             Self::Refused { .. } => ErrorKind::Refused,
             Self::SchemaVersion { .. } => ErrorKind::SchemaVersion,
             Self::NoDatabase => ErrorKind::Unreachable,
-            Self::BadData { .. } | Self::File { .. } => ErrorKind::Unexpected,
+            Self::BadData { .. } => ErrorKind::Unexpected,
             Self::Embedded(error) => embedded_kind(error),
             Self::Database(error) => database_kind(error),
             Self::Migrate(sqlx::migrate::MigrateError::Execute(error))
@@ -252,7 +258,7 @@ impl Error {
             ),
             Self::Database(error) => database_hint(error),
             // An embedded server's errors say what to do in their own words.
-            Self::Embedded(_) | Self::BadData { .. } | Self::File { .. } | Self::Migrate(_) => None,
+            Self::Embedded(_) | Self::BadData { .. } | Self::Migrate(_) => None,
         }
     }
 
@@ -293,6 +299,8 @@ fn database_kind(error: &sqlx::Error) -> ErrorKind {
     match error {
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
+        // Whatever answered does not speak PostgreSQL's protocol.
+        | sqlx::Error::Protocol(_)
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => ErrorKind::Unreachable,
@@ -328,6 +336,7 @@ fn database_hint(error: &sqlx::Error) -> Option<String> {
     match error.code().as_deref().unwrap_or_default() {
         "28P01" | "28000" => Some("check the user and password (PGPASSWORD, .pgpass or the URL)".into()),
         "42501" => Some("connect as a superuser, or as a member of the control plane's owner role".into()),
+        "57014" => Some("it took too long: raise --statement-timeout".into()),
         "55P03" | "40P01" | "40001" => Some("somebody else was changing the same objects: try again".into()),
         _ => {
             error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().and_then(|e| e.hint()).map(Into::into)

@@ -224,7 +224,9 @@ pub async fn create(
     .await?;
     let Some(id) = created.map(TenantId) else {
         let existing = find(connection, &TenantRef::Slug(new.slug.to_string())).await?;
-        if if_not_exists && existing.status != Status::Deleted {
+        // An earlier slug leads to a tenant, too, but not to the one that was asked for.
+        let same = existing.slug == new.slug;
+        if if_not_exists && same && existing.status != Status::Deleted {
             return Ok(Change::unchanged(existing));
         }
         return Err(Error::Conflict {
@@ -232,11 +234,12 @@ pub async fn create(
             name: new.slug.to_string(),
             reason: match existing.status {
                 Status::Deleted => "belongs to a deleted tenant whose grace period is not over".into(),
-                _ if existing.slug != new.slug => format!("is an earlier slug of tenant {}", existing.slug),
+                _ if !same => format!("is an earlier slug of tenant {}", existing.slug),
                 _ => "already exists".into(),
             },
             hint: Some(match existing.status {
                 Status::Deleted => "choose another slug".into(),
+                _ if !same => "choose another slug".into(),
                 _ => "choose another slug, or pass --if-not-exists to leave it as it is".to_owned(),
             }),
         });

@@ -85,7 +85,9 @@ impl Unit {
                     return if amount % factor == 0 {
                         format!("{}{short}", amount / factor)
                     } else {
-                        format!("{:.1}{short}", amount as f64 / factor as f64)
+                        // Rounded towards zero: nothing looks fuller than it is.
+                        let tenths = i128::from(amount) * 10 / i128::from(factor);
+                        format!("{}.{}{short}", tenths / 10, (tenths % 10).abs())
                     };
                 }
             }

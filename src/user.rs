@@ -187,8 +187,7 @@ pub async fn add(
     if_not_exists: bool,
     environment: &EnvironmentLimits,
 ) -> Result<Change<Member>> {
-    let tenant = tenant::find(connection, &TenantRef::Id(tenant)).await?;
-    tenant.refuse_deleted()?;
+    let tenant = tenant::lock(connection, &TenantRef::Id(tenant)).await?;
     let user = match &new.user {
         UserRef::Id(id) => {
             sqlx::query_file_scalar!("sql/user/by_id.sql", id.0).fetch_optional(&mut *connection).await?
@@ -235,12 +234,19 @@ pub async fn list(
     role: Option<Role>,
 ) -> Result<Vec<Member>> {
     let tenant = tenant::find(connection, tenant).await?;
-    sqlx::query_file_as!(Row, "sql/user/list.sql", tenant.id.0, role.map(Role::as_str))
-        .fetch_all(connection)
-        .await?
-        .into_iter()
-        .map(Member::try_from)
-        .collect()
+    sqlx::query_file_as!(
+        Row,
+        "sql/user/list.sql",
+        tenant.id.0,
+        role.map(Role::as_str),
+        None::<Uuid>,
+        None::<&str>
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(Member::try_from)
+    .collect()
 }
 
 /// One member of a tenant.
@@ -253,12 +259,18 @@ pub async fn show(connection: &mut PgConnection, tenant: &TenantRef, user: &User
 }
 
 async fn member(connection: &mut PgConnection, tenant: &Tenant, user: &UserRef) -> Result<Member> {
+    let (id, email) = match user {
+        UserRef::Id(id) => (Some(id.0), None),
+        UserRef::Email(email) => (None, Some(email.as_str())),
+    };
+    let found = sqlx::query_file_as!(Row, "sql/user/list.sql", tenant.id.0, None::<&str>, id, email)
+        .fetch_optional(&mut *connection)
+        .await?;
+    if let Some(row) = found {
+        return row.try_into();
+    }
     let members = list(connection, &TenantRef::Id(tenant.id), None).await?;
-    let found = members.iter().find(|m| match user {
-        UserRef::Id(id) => m.user_id == *id,
-        UserRef::Email(email) => m.email == *email,
-    });
-    found.cloned().ok_or_else(|| Error::NotFound {
+    Err(Error::NotFound {
         kind: "user",
         name: user.to_string(),
         suggestion: closest(&user.to_string(), members.iter().map(|m| m.email.as_str())),

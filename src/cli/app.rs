@@ -161,7 +161,7 @@ impl App {
     }
 
     /// Asks whether to go on with a destruction, unless that was said already.
-    pub(crate) fn confirm(&self, name: &str, what: &str, said: &Confirmation) -> anyhow::Result<()> {
+    pub(crate) async fn confirm(&self, name: &str, what: &str, said: &Confirmation) -> anyhow::Result<()> {
         if let Some(confirmed) = &said.confirm {
             return if confirmed == name {
                 Ok(())
@@ -190,16 +190,14 @@ impl App {
             )
             .into());
         }
-        let agreed = dialoguer::Confirm::new()
-            .with_prompt(format!("{what}?"))
-            .default(false)
-            .interact()
-            .map_err(prompt_error)?;
+        let prompt = format!("{what}?");
+        let agreed =
+            prompted(move || dialoguer::Confirm::new().with_prompt(prompt).default(false).interact()).await?;
         if agreed { Ok(()) } else { Err(Error::Refused { what: "declined".into(), hint: None }.into()) }
     }
 
     /// An argument that was left out: asked for at a terminal, an error elsewhere.
-    pub(crate) fn ask(
+    pub(crate) async fn ask(
         &self,
         field: &'static str,
         prompt: &str,
@@ -208,21 +206,29 @@ impl App {
         if !self.interactive() {
             return Err(missing(field));
         }
-        let mut input = dialoguer::Input::<String>::new().with_prompt(prompt);
-        if let Some(default) = default {
-            input = input.default(default);
-        }
-        Ok(input.interact_text().map_err(prompt_error)?)
+        let prompt = prompt.to_owned();
+        prompted(move || {
+            let mut input = dialoguer::Input::<String>::new().with_prompt(prompt);
+            if let Some(default) = default {
+                input = input.allow_empty(default.is_empty()).default(default);
+            }
+            input.interact_text()
+        })
+        .await
     }
 
     /// A choice that was left out: offered at a terminal, an error elsewhere.
-    pub(crate) fn choose(&self, prompt: &str, choices: &[String], default: usize) -> anyhow::Result<usize> {
-        Ok(dialoguer::Select::new()
-            .with_prompt(prompt)
-            .items(choices)
-            .default(default)
-            .interact()
-            .map_err(prompt_error)?)
+    pub(crate) async fn choose(
+        &self,
+        prompt: &str,
+        choices: &[String],
+        default: usize,
+    ) -> anyhow::Result<usize> {
+        let (prompt, choices) = (prompt.to_owned(), choices.to_vec());
+        prompted(move || {
+            dialoguer::Select::new().with_prompt(prompt).items(&choices).default(default).interact()
+        })
+        .await
     }
 }
 
@@ -237,8 +243,12 @@ pub(crate) fn missing(field: &'static str) -> anyhow::Error {
     .into()
 }
 
-fn prompt_error(error: dialoguer::Error) -> io::Error {
-    match error {
-        dialoguer::Error::IO(error) => error,
+/// Asks on a thread of its own, so that a signal is noticed while nobody answers.
+async fn prompted<T: Send + 'static>(
+    ask: impl FnOnce() -> dialoguer::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    match tokio::task::spawn_blocking(ask).await? {
+        Ok(answer) => Ok(answer),
+        Err(dialoguer::Error::IO(error)) => Err(error.into()),
     }
 }

@@ -47,8 +47,11 @@ fn code(kind: ErrorKind) -> u8 {
 
 /// Prints what a verb returned and gives its exit code.
 pub(crate) fn finish(mut report: Box<dyn Printable>, output: &Output, notes: &Notes) -> ExitCode {
-    if let Err(error) = output.print(report.as_ref()) {
-        return fail(&error.into(), notes);
+    match output.print(report.as_ref()) {
+        // The reader of our output had enough; whether the check failed is another matter.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        Err(error) => return fail(&error.into(), notes),
+        Ok(()) => {}
     }
     for note in report.notes() {
         notes.note(&note);
@@ -60,18 +63,15 @@ pub(crate) fn finish(mut report: Box<dyn Printable>, output: &Output, notes: &No
     }
 }
 
+/// Whether a failure is that somebody interrupted, by a signal or at a prompt.
+pub(crate) fn is_interruption(error: &anyhow::Error) -> bool {
+    let io_kind = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    error.downcast_ref::<Interrupted>().is_some() || io_kind == Some(io::ErrorKind::Interrupted)
+}
+
 /// Prints a failure and gives its exit code.
 pub(crate) fn fail(error: &anyhow::Error, notes: &Notes) -> ExitCode {
-    let io_kind = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
-    match io_kind {
-        // The reader of our output had enough.
-        Some(io::ErrorKind::BrokenPipe) if error.downcast_ref::<Error>().is_none() => {
-            return ExitCode::SUCCESS;
-        }
-        _ => {}
-    }
-    if error.downcast_ref::<Interrupted>().is_some() || io_kind == Some(io::ErrorKind::Interrupted) {
-        notes.restore_cursor();
+    if is_interruption(error) {
         notes.error("interrupted", "interrupted", &[], None, &json!({}));
         return ExitCode::from(130);
     }
@@ -100,9 +100,11 @@ pub(crate) fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     }
     let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
     let json = words.windows(2).any(|pair| matches!(pair, ["-o" | "--output", "json" | "ndjson"]))
-        || words
-            .iter()
-            .any(|word| matches!(*word, "-ojson" | "--output=json" | "-o=json" | "--output=ndjson"));
+        || words.iter().any(|word| {
+            let bundle = word.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
+            word.ends_with("json")
+                && (word.starts_with("--output=") || bundle.is_some_and(|rest| rest.contains('o')))
+        });
     let text = error.render().to_string();
     let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
     let colour = super::colour(clap::ColorChoice::Auto, &io::stderr());

@@ -11,6 +11,7 @@ mod help;
 mod plan;
 mod rls;
 mod tenant;
+mod terminal;
 mod usage;
 mod user;
 
@@ -131,26 +132,33 @@ pub(crate) fn main() -> ExitCode {
         json: matches!(global.output, Format::Json | Format::Ndjson),
     };
     start_logging(global.verbose);
+    let terminal = terminal::Terminal::remember();
     let outcome = load(global).map_err(anyhow::Error::from).and_then(|config| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let output = Output { format: global.output, quiet: global.quiet };
         let mut app = App::new(config, output, notes, !global.no_input);
         let result = runtime.block_on(async {
             tokio::select! {
-                // In this order, so that the handlers are in place before a prompt blocks this thread.
+                // In this order, so that the handlers are in place before anything can be interrupted.
                 biased;
                 () = interrupted() => Err(exit::Interrupted.into()),
                 result = cli.command.run(&mut app) => result,
             }
         });
-        // Whatever the interrupted verb left running ends here: its connection is closed, which rolls back.
-        drop(runtime);
+        // Whatever the interrupted verb left running ends here: its connection is closed, which rolls back. A prompt
+        // that nobody will answer is not waited for.
+        runtime.shutdown_background();
         drop(app);
         result.map(|report| (report, output))
     });
     match outcome {
         Ok((report, output)) => exit::finish(report, &output, &notes),
-        Err(error) => exit::fail(&error, &notes),
+        Err(error) => {
+            if exit::is_interruption(&error) {
+                terminal.restore();
+            }
+            exit::fail(&error, &notes)
+        }
     }
 }
 
@@ -184,11 +192,12 @@ fn colour(choice: clap::ColorChoice, stream: &impl IsTerminal) -> bool {
     }
 }
 
+/// Never from the module that reads URLs: what it warns of holds parts of them.
 fn start_logging(verbose: u8) {
     let level = match verbose {
-        0 => "warn",
-        1 => "tenancy=debug,tenantctl=debug,sqlx=info,warn",
-        _ => "debug",
+        0 => "warn,sqlx_postgres::options=off",
+        1 => "tenancy=debug,tenantctl=debug,sqlx=info,warn,sqlx_postgres::options=off",
+        _ => "debug,sqlx_postgres::options=off",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("TENANTCTL_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));

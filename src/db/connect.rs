@@ -5,10 +5,28 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{ConnectOptions, PgConnection};
 
+use crate::suggest::closest;
 use crate::{Error, Result};
 
 /// What a connection calls itself in `pg_stat_activity`, unless `PGAPPNAME` or the URL says otherwise.
 const APPLICATION_NAME: &str = "tenantctl";
+
+/// The parameters that a connection URL may have.
+const PARAMETERS: &[&str] = &[
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "statement-cache-capacity",
+    "user",
+];
 
 /// How many connections a platform's service keeps, under the names its owner knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +57,20 @@ pub fn parse_url(url: &str) -> Result<PgConnectOptions> {
     };
     if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
         return Err(wrong("it does not begin with postgres:// or postgresql://".into()));
+    }
+    // sqlx passes over what it does not know; `sslmod=verify-full` would connect without verifying anything.
+    let query = url.split_once('?').map(|(_, query)| query).unwrap_or_default();
+    for key in query.split('&').filter_map(|pair| pair.split('=').next()).filter(|key| !key.is_empty()) {
+        if !(PARAMETERS.contains(&key) || key.starts_with("options[") || key.starts_with("options%5")) {
+            let suggestion = closest(key, PARAMETERS.iter().copied());
+            return Err(Error::Configuration {
+                what: format!("the connection URL has a parameter {key:?} that is not supported"),
+                hint: Some(
+                    suggestion
+                        .map_or_else(|| "leave it out".into(), |known| format!("did you mean {known:?}?")),
+                ),
+            });
+        }
     }
     url.parse::<PgConnectOptions>().map_err(|error| match error {
         sqlx::Error::Configuration(reason) => wrong(reason.to_string()),
@@ -128,6 +160,17 @@ mod tests {
         ] {
             assert_eq!(redact(text), shown);
         }
+    }
+
+    #[test]
+    fn a_mistyped_parameter_is_refused_without_its_value() {
+        let error = parse_url("postgres://h/db?passwrod=hunter2").unwrap_err();
+        assert!(
+            error.to_string().contains("passwrod") && !format!("{error:?}").contains("hunter2"),
+            "{error:?}"
+        );
+        assert_eq!(error.hint().as_deref(), Some("did you mean \"password\"?"));
+        assert!(parse_url("postgres://h/db?sslmode=require&options[search_path]=x").is_ok());
     }
 
     #[test]

@@ -11,6 +11,11 @@ use super::quote::{ident, literal, trusted};
 use crate::tenant::TenantId;
 use crate::{Error, Result};
 
+/// Has the server look every second whether we are still there, so that a command that is killed while it waits for a
+/// lock leaves the queue. A server on a system that cannot tell (Windows) refuses the setting and goes without.
+const NOTICE_OUR_END: &str = "DO $$ BEGIN SET LOCAL client_connection_check_interval = '1s'; \
+     EXCEPTION WHEN invalid_parameter_value THEN NULL; END $$";
+
 /// One connection and what its transactions begin with.
 #[derive(Debug)]
 pub struct Session {
@@ -72,9 +77,20 @@ impl Session {
         Ok(transaction)
     }
 
+    /// Begins a transaction as the connecting role, after making sure that the control plane's schema is of the version
+    /// that this library knows: for who may read it without acting as its owner.
+    ///
+    /// # Errors
+    /// [`Error::SchemaVersion`], [`Error::Database`].
+    pub async fn begin_checked(&mut self) -> Result<Transaction<'_>> {
+        let mut transaction = self.begin().await?;
+        check_version(&mut transaction).await?;
+        Ok(transaction)
+    }
+
     async fn begin_with(&mut self, then: &str) -> Result<Transaction<'_>> {
         let sql = format!(
-            "BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; {then}",
+            "BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; {NOTICE_OUR_END}; {then}",
             self.statement_timeout.as_millis(),
             self.lock_timeout.as_millis(),
         );

@@ -52,14 +52,6 @@ impl Notes {
         }
     }
 
-    /// Shows the cursor again, which a prompt or a progress bar may have hidden.
-    pub(crate) fn restore_cursor(&self) {
-        let mut stderr = io::stderr().lock();
-        if stderr.is_terminal() {
-            let _closed = stderr.write_all(b"\x1b[?25h");
-        }
-    }
-
     fn label(&self, text: &str, colour: u8) -> String {
         if self.colour { format!("\u{1b}[1;{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
     }

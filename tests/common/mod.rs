@@ -1,10 +1,5 @@
 //! What the tests stand on: one throw-away server for the whole run, and a database of its own for each test.
 
-#![expect(
-    unreachable_pub,
-    reason = "a test binary has no outside, so that nothing in it is reached from there"
-)]
-
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::LazyLock;

@@ -93,7 +93,7 @@ async fn a_database_is_named_in_every_way_there_is() {
     let unknown = within(&below, &[], &["tenant", "list", "--profile", "hree"]).expect(2);
     assert!(unknown.stderr.contains("did you mean \"here\""), "{unknown:?}");
     within(&below, &[], &["tenant", "list", "--profile", "here", "--url", &url]).expect(2);
-    within(&below, &[], &["tenant", "list", "--config", "/nonexistent"]).expect(1);
+    within(&below, &[], &["tenant", "list", "--config", "/nonexistent"]).expect(2);
 }
 
 #[tokio::test]

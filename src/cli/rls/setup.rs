@@ -48,9 +48,8 @@ impl Args {
         };
         let notes = app.notes;
         let mut session = app.session().await?;
-        // Makes sure that there is a control plane of the right version; the tables are changed as the connecting role.
-        session.begin_as_owner().await?.rollback().await?;
-        let mut transaction = session.begin().await?;
+        // The tables are changed as the connecting role.
+        let mut transaction = session.begin_checked().await?;
         let protection = if self.print {
             setup::plan(&mut transaction, &options).await?
         } else {

@@ -71,7 +71,7 @@ impl Args {
         };
         // Makes sure that there is a control plane of the right version.
         let mut session = app.session().await?;
-        session.begin_as_owner().await?.rollback().await?;
+        session.begin_checked().await?.rollback().await?;
         drop(session);
         let connect = app.options()?;
         let report = verify::verify(&connect, &options).await?;

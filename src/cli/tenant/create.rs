@@ -42,30 +42,29 @@ impl Args {
         let asked = self.name.is_none();
         let name = match self.name {
             Some(name) => name,
-            None => app.ask("name", "Name of the tenant", None)?,
+            None => app.ask("name", "Name of the tenant", None).await?,
         };
         let derived = Slug::from_name(&name);
         let slug = match self.slug {
             Some(slug) => slug,
-            None if asked => app.ask("slug", "Slug", derived.ok().map(|slug| slug.to_string()))?.parse()?,
+            None if asked => {
+                app.ask("slug", "Slug", derived.ok().map(|slug| slug.to_string())).await?.parse()?
+            }
             None => derived?,
         };
         let plan = match self.plan {
             None if asked => choose_plan(app).await?,
             plan => plan,
         };
-        let optional = |value: Option<String>, field, prompt: &str| match value {
-            None if asked => {
-                let answer = app.ask(field, prompt, Some(String::new()))?;
-                anyhow::Ok((!answer.trim().is_empty()).then_some(answer))
-            }
-            value => Ok(value),
+        let contact_email = match self.contact_email {
+            None if asked => optional(app, "contact_email", "Contact e-mail (empty for none)").await?,
+            contact_email => contact_email,
         };
-        let contact_email = optional(self.contact_email, "contact_email", "Contact e-mail (empty for none)")?;
         let owner = match self.owner {
-            None => optional(None, "owner", "E-mail of the owner (empty for none)")?
-                .map(|o| o.parse())
-                .transpose()?,
+            None if asked => {
+                let answer = optional(app, "owner", "E-mail of the owner (empty for none)").await?;
+                answer.map(|owner| owner.parse()).transpose()?
+            }
             owner => owner,
         };
         let new = NewTenant {
@@ -99,11 +98,17 @@ impl Args {
     }
 }
 
+/// Asks for what may be left empty.
+async fn optional(app: &App, field: &'static str, prompt: &str) -> anyhow::Result<Option<String>> {
+    let answer = app.ask(field, prompt, Some(String::new())).await?;
+    Ok((!answer.trim().is_empty()).then_some(answer))
+}
+
 async fn choose_plan(app: &mut App) -> anyhow::Result<Option<String>> {
     let environment = app.environment();
     let plans = app.read(async |tx| tenancy::plan::list(tx, &environment).await).await?;
     let names: Vec<String> = plans.iter().map(|plan| plan.key.clone()).collect();
     let default = plans.iter().position(|plan| plan.is_default).unwrap_or_default();
-    let chosen = app.choose("Plan", &names, default)?;
+    let chosen = app.choose("Plan", &names, default).await?;
     Ok(names.get(chosen).cloned())
 }

@@ -37,7 +37,7 @@ impl Args {
                 "delete tenant {} ({}, {} users, plan {}; its data is kept for {days} days)",
                 found.slug, found.name, found.user_count, found.plan
             );
-            app.confirm(found.slug.as_str(), &what, &self.confirmation)?;
+            app.confirm(found.slug.as_str(), &what, &self.confirmation).await?;
         }
         let grace = Duration::days(days.into());
         let change = app.write(self.dry_run, async |tx| tenant::delete(tx, &reference, grace).await).await?;

@@ -31,16 +31,16 @@ impl Args {
     pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Changed> {
         let tenant = match self.tenant {
             Some(tenant) => tenant,
-            None => app.ask("tenant", "Tenant", None)?,
+            None => app.ask("tenant", "Tenant", None).await?,
         };
         let tenant = app.tenant(&tenant)?;
         let user = match self.user {
             Some(user) => user,
-            None => app.ask("user", "E-mail of the user", None)?.parse()?,
+            None => app.ask("user", "E-mail of the user", None).await?.parse()?,
         };
         let role = match self.role {
             Some(role) => role,
-            None => choose_role(app)?,
+            None => choose_role(app).await?,
         };
         let new = NewMembership { user, role, permissions: self.permissions.into_map() };
         let environment = app.environment();
@@ -55,12 +55,12 @@ impl Args {
     }
 }
 
-fn choose_role(app: &App) -> anyhow::Result<Role> {
+async fn choose_role(app: &App) -> anyhow::Result<Role> {
     if !app.interactive() {
         return Err(crate::cli::app::missing("role"));
     }
     let names = Role::ALL.map(|role| role.as_str().to_owned());
     let member = Role::ALL.iter().position(|role| *role == Role::Member).unwrap_or_default();
-    let chosen = app.choose("Role", &names, member)?;
+    let chosen = app.choose("Role", &names, member).await?;
     Ok(Role::ALL.get(chosen).copied().unwrap_or(Role::Member))
 }

@@ -39,7 +39,7 @@ impl Args {
         if !self.dry_run.dry_run {
             let what =
                 format!("remove {} ({}) from tenant {}", member.email, member.role.as_str(), tenant.slug);
-            app.confirm(tenant.slug.as_str(), &what, &self.confirmation)?;
+            app.confirm(tenant.slug.as_str(), &what, &self.confirmation).await?;
         }
         let change = app.write(self.dry_run, async |tx| user::remove(tx, &reference, &user).await).await?;
         Ok(Existing::Found(Box::new(Changed::new(change, self.dry_run, "removed", "remove"))))
