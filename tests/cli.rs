@@ -191,6 +191,11 @@ async fn a_reader_that_has_enough_is_nobodys_failure() {
     drop(child.stdout.take());
     child.wait().unwrap();
     assert_eq!(db.sql("SELECT slug FROM tenancy.tenants"), "acme");
+    // Nor does a closed pipe hide what was found.
+    db.sql("CREATE TABLE notes (tenant_id uuid NOT NULL); GRANT SELECT ON notes TO tenancy_app");
+    let mut child = piped(db.command().args(["rls", "verify"]));
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(5));
 }
 
 fn piped(command: &mut Command) -> Child {

@@ -214,6 +214,8 @@ async fn a_tenant_is_found_by_every_name_it_has() {
         assert_eq!(show(host, Some("hackops.com")).expect(0).json()["id"], id.as_str(), "{host}");
     }
     assert_eq!(show("acme-university", None).json()["aliases"], json!(["acme-college"]));
+    // An earlier slug is taken, and a tenant that has another one now is not the one to leave as it is.
+    db.refused(4, &["tenant", "create", "Acme College", "--slug", "acme-college", "--if-not-exists"]);
     // Hosts of somebody else are no tenants of ours.
     for host in ["acme-university.evil.com", "a.acme-university.hackops.com", "hackops.com"] {
         show(host, Some("hackops.com")).expect(2);
