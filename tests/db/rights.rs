@@ -75,10 +75,15 @@ async fn a_login_without_rights_is_told_so() {
     }
     let status = nobody.run("tenancy", &["db", "status"]).expect(0).json();
     assert_eq!((&status["running"], &status["schema_version"]), (&json!(true), &json!(null)));
+    assert_eq!(status["schema_readable"], false);
 
     let empty = Database::empty().await;
     let nobody = Login::new(&empty, "");
     nobody.run(&format!("{}_p", empty.name), &["db", "migrate"]).expect(8);
+    assert_eq!(nobody.run("tenancy", &["db", "status"]).expect(0).json()["schema_readable"], true);
+    for prefix in ["tenancy", "nobody_at_all"] {
+        nobody.run(prefix, &["tenant", "list"]).expect(9);
+    }
     // A service's login is no operator.
     let login = db.app_login();
     db.sql(&format!("ALTER ROLE {login} PASSWORD 'right'"));
@@ -103,8 +108,10 @@ async fn two_platforms_share_a_server_under_prefixes_of_their_own() {
     let other = format!("{}_other", db.name);
     prefixed(&db, &other, &["db", "migrate"]).expect(2);
     assert_eq!(db.sql(&format!("SELECT count(*) FROM pg_roles WHERE rolname LIKE '{other}%'")), "0");
-    let code = prefixed(&db, "tenancy", &["tenant", "list"]).code;
-    assert!([8, 9].contains(&code), "the default owner has no rights here: {code}");
+    for wrong in ["tenancy", &other] {
+        let error = prefixed(&db, wrong, &["tenant", "list"]).expect(2).error();
+        assert_eq!(error["hint"], format!("set role_prefix: {prefix}"), "{wrong}");
+    }
     assert_eq!((traces(&db), db.dump()), (before, dump));
 }
 
@@ -154,6 +161,9 @@ async fn a_schema_that_somebody_else_put_there_is_not_trusted() {
         innocent("the schema is theirs");
     }
     assert_eq!(traces(&db), before);
+    // Any other command would meet a table of theirs first.
+    as_devdba("CREATE TABLE tenancy._sqlx_migrations (version bigint, success boolean)");
+    db.refused(10, &["tenant", "list"]);
 
     // Nor does a search path of the database's own lead to their functions.
     as_devdba(&format!(
@@ -166,6 +176,7 @@ async fn a_schema_that_somebody_else_put_there_is_not_trusted() {
         db.name
     ));
     db.tenantctl(&["db", "migrate"]).expect(0);
+    db.tenantctl(&["tenant", "create", "Acme"]).expect(0);
     innocent("the search path is theirs");
 }
 
