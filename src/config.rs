@@ -210,12 +210,7 @@ impl Config {
                 |t| Ok(PathBuf::from(t)),
                 |f| f.data_dir.clone(),
             )?,
-            role_prefix: layers.value(
-                "TENANTCTL_ROLE_PREFIX",
-                text,
-                |f| f.role_prefix.clone(),
-                "tenancy".into(),
-            )?,
+            role_prefix: layers.role_prefix()?,
             base_domain: layers.optional("TENANTCTL_BASE_DOMAIN", text, |f| f.base_domain.clone())?,
             grace_days: layers.value("TENANTCTL_GRACE_DAYS", number, |f| f.grace_days, 30)?,
             statement_timeout: layers.duration(

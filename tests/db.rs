@@ -91,9 +91,8 @@ async fn a_schema_of_another_version_is_not_touched() {
             (&json!("schema_version"), &json!("run `tenantctl db migrate`"))
         );
     }
-    // The roles of another platform's control plane on the same server are not ours.
-    let error = prefixed(&missing, "nobody_at_all", &["tenant", "list"]).expect(9).error();
-    assert!(error["message"].as_str().unwrap().contains("nobody_at_all_owner"), "{error}");
+    // Whether or not the roles of its name exist on the server.
+    prefixed(&missing, "nobody_at_all", &["tenant", "list"]).expect(9);
 
     let newer = Database::with_acme("free").await;
     newer.sql("INSERT INTO tenancy._sqlx_migrations VALUES (9999, 'of tomorrow', now(), true, '', 0)");

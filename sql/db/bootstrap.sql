@@ -1,6 +1,9 @@
--- The roles and the schema that every migration stands on. Runs at the start of each `db migrate`, in its transaction:
--- roles belong to the cluster, so a database restored into a fresh cluster has the schema but not the roles.
+-- The roles and the schema that every migration stands on. Runs at the start of each `db migrate`, in its transaction.
 -- The prefix of the role names comes in as the setting tenancy.role_prefix.
+
+-- Whoever owns the database can give it a search path of their own; what follows must not meet their functions.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 DO $bootstrap$
 DECLARE
     prefix  text := coalesce(nullif(current_setting('tenancy.role_prefix', true), ''), 'tenancy');
@@ -8,19 +11,48 @@ DECLARE
     kind    text;
     role    text;
     fixed   text;
+    holder  text;
+    object  text;
+    armed   boolean;
     flags   pg_roles;
 BEGIN
-    -- The prefix cannot change once the control plane is made. Asked before anything is made under another one, and
-    -- only where we may ask; who may not is refused soon enough.
-    IF has_schema_privilege(to_regnamespace('tenancy'), 'USAGE')
-       AND to_regprocedure('tenancy.role_name(text)') IS NOT NULL THEN
-        EXECUTE $$SELECT left(tenancy.role_name(''), -1)$$ INTO fixed;
-        IF fixed <> prefix THEN
+    -- Whoever may create schemas in the database could have put one of this name there, with functions that would run
+    -- as whoever migrates. So nothing in it is named before the catalogue says that it is the control plane's: role
+    -- names are the superuser's, and nobody else can give a schema to <prefix>_owner. The same catalogue tells the
+    -- prefix that the control plane was made with, which cannot change.
+    SELECT pg_get_userbyid(n.nspowner) INTO holder FROM pg_namespace n WHERE n.nspname = 'tenancy';
+    IF holder <> prefix || '_owner' THEN
+        IF holder ~ '^[a-z_][a-z0-9_]*_owner$' AND holder !~ '^pg_' THEN
+            fixed := left(holder, -length('_owner'));
             RAISE EXCEPTION 'role_prefix is %, but this database''s control plane was made with %',
                 quote_literal(prefix), quote_literal(fixed)
                 USING ERRCODE = 'TN011', HINT = 'set role_prefix: ' || fixed;
         END IF;
+        RAISE EXCEPTION 'schema tenancy exists and belongs to %, not to %', quote_ident(holder),
+            quote_ident(prefix || '_owner')
+            USING ERRCODE = 'TN010',
+                  HINT = 'it is no control plane of this program; find out who made it, and rename or drop it';
     END IF;
+    -- The same of what is used of it before a migration could have replaced it.
+    FOR object, holder, armed IN
+        SELECT format('table tenancy.%I', c.relname), pg_get_userbyid(c.relowner),
+               c.relkind <> 'r' OR c.relhasrules OR c.relrowsecurity
+               OR EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid)
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = 'tenancy' AND c.relname = '_sqlx_migrations'
+        UNION ALL
+        SELECT format('function %s', p.oid::regprocedure), pg_get_userbyid(p.proowner), false
+          FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+         WHERE n.nspname = 'tenancy' AND p.proname = 'role_name'
+    LOOP
+        IF holder <> prefix || '_owner' THEN
+            RAISE EXCEPTION '% belongs to %, not to %', object, quote_ident(holder), quote_ident(prefix || '_owner')
+                USING ERRCODE = 'TN010', HINT = 'it is not of this program''s making; find out who made it, and drop it';
+        ELSIF armed THEN
+            RAISE EXCEPTION '% is no plain table, or has triggers, rules or row-level security', object
+                USING ERRCODE = 'TN010', HINT = 'it is not of this program''s making; find out who changed it';
+        END IF;
+    END LOOP;
 
     FOREACH kind IN ARRAY ARRAY['owner', 'app', 'admin', 'auditor'] LOOP
         role := prefix || '_' || kind;
@@ -45,7 +77,17 @@ BEGIN
     FOREACH kind IN ARRAY ARRAY['owner', 'app', 'auditor'] LOOP
         role := prefix || '_' || kind;
         IF NOT pg_has_role(current_user, role, may_set) THEN
-            EXECUTE format('GRANT %I TO CURRENT_USER', role);
+            FOR attempt IN 1..10 LOOP
+                BEGIN
+                    EXECUTE format('GRANT %I TO CURRENT_USER', role);
+                    EXIT;
+                EXCEPTION WHEN internal_error OR unique_violation THEN
+                    -- "tuple concurrently updated": another database of this cluster grants the same.
+                    IF attempt = 10 THEN
+                        RAISE;
+                    END IF;
+                END;
+            END LOOP;
         END IF;
     END LOOP;
 

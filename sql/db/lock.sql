@@ -1,1 +1,1 @@
-SELECT pg_advisory_xact_lock($1) IS NULL AS "locked!"
+SELECT pg_catalog.pg_advisory_xact_lock($1) IS NULL AS "locked!"

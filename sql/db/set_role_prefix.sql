@@ -1,1 +1,1 @@
-SELECT set_config('tenancy.role_prefix', $1, true)
+SELECT pg_catalog.set_config('tenancy.role_prefix', $1, true)

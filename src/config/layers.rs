@@ -25,6 +25,21 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
+/// What PostgreSQL takes as the beginning of a role's name without quotes, short enough for the longest role's name.
+fn role_prefix(text: &str) -> Result<(), String> {
+    const LONGEST: usize = 63 - "_auditor".len();
+    let plain = |c: char| c == '_' || c.is_ascii_lowercase();
+    if !text.starts_with(plain) || !text.chars().all(|c| plain(c) || c.is_ascii_digit()) {
+        Err("it has to be lower-case letters, digits and _, and not begin with a digit".into())
+    } else if text.len() > LONGEST {
+        Err(format!("it is longer than {LONGEST} bytes"))
+    } else if text.starts_with("pg_") {
+        Err("PostgreSQL keeps names that begin with pg_ to itself".into())
+    } else {
+        Ok(())
+    }
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     if text.trim() == "0" {
         return Ok(Duration::ZERO);
@@ -111,6 +126,17 @@ impl Layers<'_> {
                 Ok(value) => Ok(Setting { value, source }),
                 Err(reason) => Err(wrong(&format!("{name} ({source})"), &value, &reason)),
             },
+        }
+    }
+
+    pub(super) fn role_prefix(&self) -> Result<Setting<String>> {
+        let name = "TENANTCTL_ROLE_PREFIX";
+        let setting = self.value(name, text, |file| file.role_prefix.clone(), "tenancy".into())?;
+        match role_prefix(&setting.value) {
+            Ok(()) => Ok(setting),
+            Err(reason) => {
+                Err(wrong(&format!("role_prefix, from {},", setting.source), &setting.value, &reason))
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use crate::{Error, Result};
 
 static MIGRATOR: Migrator = sqlx::migrate!();
 
-/// A cluster-wide constant: "tenancy" in ASCII. Two migrations of one database exclude each other by it.
+/// "tenancy" in ASCII. Advisory locks are the database's own: two migrations of one database exclude each other by it.
 const ADVISORY_LOCK: i64 = 0x0074_656e_616e_6379;
 
 /// The newest migration that this library has: what the database must be at.
@@ -63,6 +63,7 @@ fn wrong_prefix(error: sqlx::Error) -> Error {
 ///
 /// # Errors
 /// [`Error::Configuration`] where the control plane was made with another `role_prefix`;
+/// [`Error::Database`] of kind refused where schema `tenancy` or a role of the prefix is not of this library's making;
 /// [`Error::SchemaVersion`] where the database is newer than this library, or was migrated by different files under the
 /// same numbers; [`Error::Database`] where the connecting role may not create roles or schemas.
 pub async fn migrate(transaction: &mut Transaction<'_>, role_prefix: &str) -> Result<Migrations> {

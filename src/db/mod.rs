@@ -9,6 +9,6 @@ mod transaction;
 
 pub(crate) use connect::redact;
 pub use connect::{PoolSettings, connect, parse_url, pool};
-pub use facts::{Facts, facts, run_script};
+pub use facts::{Facts, SchemaVersion, facts, run_script};
 pub use migrate::{AppliedMigration, Migrations, migrate, required_version};
 pub use transaction::{Session, Transaction};

@@ -59,20 +59,21 @@ impl Session {
         self.begin_with("").await
     }
 
-    /// Begins a transaction on the control plane: as its owner, after making sure that its schema is of the version
-    /// that this library knows.
+    /// Begins a transaction on the control plane: as its owner, after making sure that it is the one of this role
+    /// prefix, and that its schema is of the version that this library knows. Names without a schema mean PostgreSQL's
+    /// own in it.
     ///
     /// # Errors
-    /// [`Error::SchemaVersion`], or [`Error::Database`] of kind permission denied where the connecting role is not a
-    /// member of the owner role.
+    /// [`Error::SchemaVersion`]; [`Error::Configuration`] where the control plane was made with another role prefix;
+    /// [`Error::Refused`] where schema `tenancy` is somebody else's; [`Error::Database`] of kind permission denied
+    /// where the connecting role is not a member of the owner role.
     pub async fn begin_as_owner(&mut self) -> Result<Transaction<'_>> {
-        let set_role = format!("SET LOCAL ROLE {};", ident(&format!("{}_owner", self.role_prefix)));
-        let missing = self.schema_missing();
-        let mut transaction =
-            self.begin_with(&set_role).await.map_err(|error| match sqlstate(&error).as_deref() {
-                Some("22023") => missing,
-                _ => error,
-            })?;
+        let owner = format!("{}_owner", self.role_prefix);
+        // Whoever owns the database can give it a search path that leads to functions of theirs.
+        let mut transaction = self.begin_with("SET LOCAL search_path = pg_catalog, pg_temp").await?;
+        check_holder(&mut transaction, &owner).await?;
+        let set_role = format!("SET LOCAL ROLE {}", ident(&owner));
+        sqlx::raw_sql(trusted(set_role)).execute(&mut *transaction.inner).await?;
         check_version(&mut transaction).await?;
         Ok(transaction)
     }
@@ -97,47 +98,47 @@ impl Session {
         let inner = self.connection.begin_with(trusted(sql)).await?;
         Ok(Transaction { inner, role_prefix: &self.role_prefix })
     }
-
-    fn schema_missing(&self) -> Error {
-        Error::SchemaVersion {
-            what: format!("the database has no control plane (there is no role {}_owner)", self.role_prefix),
-            hint: "run `tenantctl db migrate`".into(),
-        }
-    }
 }
 
-fn sqlstate(error: &Error) -> Option<String> {
-    match error {
-        Error::Database(sqlx::Error::Database(error)) => error.code().map(Into::into),
-        _ => None,
+/// Nothing in schema `tenancy` is named before the catalogue says that it is the owner role's: anybody who may create
+/// schemas in the database could have put it there, and what it holds would run with the rights of whoever connects.
+async fn check_holder(connection: &mut PgConnection, owner: &str) -> Result<()> {
+    let Some(found) = sqlx::query_file!("sql/db/holder.sql").fetch_optional(connection).await? else {
+        return Err(Error::SchemaVersion {
+            what: "the database has no control plane".into(),
+            hint: "run `tenantctl db migrate`".into(),
+        });
+    };
+    if found.schema_owner == owner && found.table_owner == owner {
+        return Ok(());
+    }
+    match found.schema_owner.strip_suffix("_owner") {
+        Some(prefix) if found.schema_owner != owner && found.table_owner == found.schema_owner => {
+            Err(Error::Configuration {
+                what: format!("this database's control plane was not made with the roles of {owner:?}"),
+                hint: Some(format!("set role_prefix: {prefix}")),
+            })
+        }
+        _ => Err(Error::refused(
+            format!("schema tenancy does not belong to {owner:?} with all that it holds"),
+            "it is no control plane of this program; find out who made it",
+        )),
     }
 }
 
 async fn check_version(connection: &mut PgConnection) -> Result<()> {
     let needed = required_version();
-    let found = sqlx::query_file!("sql/db/version.sql").fetch_one(connection).await;
-    let (what, hint) = match found {
-        Ok(found) if found.version == needed => return Ok(()),
-        Ok(found) if found.version < needed => (
-            format!(
-                "the control plane's schema is at version {}, this program needs {needed}",
-                found.version
-            ),
+    let found = sqlx::query_file!("sql/db/version.sql").fetch_one(connection).await?;
+    let (what, hint) = match found.version {
+        version if version == needed => return Ok(()),
+        version if version < needed => (
+            format!("the control plane's schema is at version {version}, this program needs {needed}"),
             "run `tenantctl db migrate`",
         ),
-        Ok(found) => (
-            format!(
-                "the control plane's schema is at version {}, newer than this program's {needed}",
-                found.version
-            ),
+        version => (
+            format!("the control plane's schema is at version {version}, newer than this program's {needed}"),
             "use a newer tenantctl",
         ),
-        Err(error) => match error.as_database_error().and_then(|e| e.code()).as_deref() {
-            Some("42P01" | "3F000") => {
-                ("the database has no control plane".to_owned(), "run `tenantctl db migrate`")
-            }
-            _ => return Err(error.into()),
-        },
     };
     Err(Error::SchemaVersion { what, hint: hint.into() })
 }

@@ -228,6 +228,8 @@ fn a_mistake_in_the_configuration_is_named() {
         ("db_pool_size: many\n", "db_pool_size"),
         ("- a\n", "tenantctl.yaml"),
         ("lock_timeout: soon\n", "soon"),
+        ("role_prefix: Tenancy\n", "role_prefix"),
+        ("role_prefix: ''\n", "role_prefix"),
     ] {
         let wrong = within(project(yaml).path(), &[], &["config", "show", "-o", "json"]).expect(2);
         assert_eq!(wrong.error()["code"], "invalid");
@@ -239,5 +241,13 @@ fn a_mistake_in_the_configuration_is_named() {
         let wrong = within(&std::env::temp_dir(), &[(name, value)], &["config", "show"]).expect(2);
         assert!(wrong.stderr.contains(name), "{wrong:?}");
     }
+    let too_long = "p".repeat(56);
+    for prefix in ["9lives", "we\"ird", "a-b", "é", "pg_x", &too_long] {
+        let variables = [("TENANTCTL_ROLE_PREFIX", prefix)];
+        let wrong = within(&std::env::temp_dir(), &variables, &["config", "show"]).expect(2);
+        assert!(wrong.stderr.contains("role_prefix, from environment (TENANTCTL_ROLE_PREFIX)"), "{wrong:?}");
+    }
+    let variables = [("TENANTCTL_ROLE_PREFIX", &too_long[1..])];
+    within(&std::env::temp_dir(), &variables, &["config", "show"]).expect(0);
     within(project("").path(), &[], &["config", "show"]).expect(0);
 }

@@ -75,10 +75,15 @@ async fn a_login_without_rights_is_told_so() {
     }
     let status = nobody.run("tenancy", &["db", "status"]).expect(0).json();
     assert_eq!((&status["running"], &status["schema_version"]), (&json!(true), &json!(null)));
+    assert_eq!(status["schema_readable"], false);
 
     let empty = Database::empty().await;
     let nobody = Login::new(&empty, "");
     nobody.run(&format!("{}_p", empty.name), &["db", "migrate"]).expect(8);
+    assert_eq!(nobody.run("tenancy", &["db", "status"]).expect(0).json()["schema_readable"], true);
+    for prefix in ["tenancy", "nobody_at_all"] {
+        nobody.run(prefix, &["tenant", "list"]).expect(9);
+    }
     // A service's login is no operator.
     let login = db.app_login();
     db.sql(&format!("ALTER ROLE {login} PASSWORD 'right'"));
@@ -90,7 +95,7 @@ async fn a_login_without_rights_is_told_so() {
 #[tokio::test]
 async fn two_platforms_share_a_server_under_prefixes_of_their_own() {
     let db = Database::empty().await;
-    let prefix = format!("{}_we\"ird é", db.name);
+    let prefix = format!("_{}_w31rd", db.name);
     prefixed(&db, &prefix, &["db", "migrate"]).expect(0);
     prefixed(&db, &prefix, &["tenant", "create", "Acme", "--owner", "a@acme.org"]).expect(0);
     prefixed(&db, &prefix, &["usage", "track", "acme", "--metric", "events"]).expect(0);
@@ -103,8 +108,10 @@ async fn two_platforms_share_a_server_under_prefixes_of_their_own() {
     let other = format!("{}_other", db.name);
     prefixed(&db, &other, &["db", "migrate"]).expect(2);
     assert_eq!(db.sql(&format!("SELECT count(*) FROM pg_roles WHERE rolname LIKE '{other}%'")), "0");
-    let code = prefixed(&db, "tenancy", &["tenant", "list"]).code;
-    assert!([8, 9].contains(&code), "the default owner has no rights here: {code}");
+    for wrong in ["tenancy", &other] {
+        let error = prefixed(&db, wrong, &["tenant", "list"]).expect(2).error();
+        assert_eq!(error["hint"], format!("set role_prefix: {prefix}"), "{wrong}");
+    }
     assert_eq!((traces(&db), db.dump()), (before, dump));
 }
 
@@ -127,4 +134,70 @@ async fn a_role_that_could_get_round_the_policies_is_refused() {
         db.sql(hint.split(", or").next().unwrap());
         prefixed(&db, &prefix, &["db", "migrate", "--dry-run"]).expect(0);
     }
+}
+
+/// What a plain database owner can put where the control plane will be, to run as whoever migrates.
+const TRAP: &str = "CREATE FUNCTION tenancy.role_name(text) RETURNS text LANGUAGE plpgsql AS $$
+    BEGIN EXECUTE 'ALTER ROLE devdba SUPERUSER'; RETURN 'tenancy_' || $1; END $$";
+
+#[tokio::test]
+async fn a_schema_that_somebody_else_put_there_is_not_trusted() {
+    let db = Database::empty().await;
+    let devdba = Login::new(&db, "").name;
+    let trap = TRAP.replace("devdba", &devdba);
+    let as_devdba = |sql: &str| db.psql_as(&devdba, None, sql).expect(0);
+    let innocent = |what: &str| {
+        let superuser = db.sql(&format!("SELECT rolsuper FROM pg_roles WHERE rolname = '{devdba}'"));
+        assert_eq!(superuser, "f", "{what}");
+    };
+    db.sql(&format!("ALTER DATABASE {} OWNER TO {devdba}", db.name));
+    as_devdba(&format!("CREATE SCHEMA tenancy; {trap}"));
+    let before = traces(&db);
+    for arguments in [&["db", "migrate", "--dry-run"][..], &["db", "migrate"]] {
+        let error = db.refused(10, arguments);
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(&devdba) && message.contains("tenancy_owner"), "{error}");
+        assert!(error["hint"].as_str().unwrap().contains("find out who made it"), "{error}");
+        innocent("the schema is theirs");
+    }
+    assert_eq!(traces(&db), before);
+    // Any other command would meet a table of theirs first.
+    as_devdba("CREATE TABLE tenancy._sqlx_migrations (version bigint, success boolean)");
+    db.refused(10, &["tenant", "list"]);
+
+    // Nor does a search path of the database's own lead to their functions.
+    as_devdba(&format!(
+        "DROP SCHEMA tenancy CASCADE; CREATE SCHEMA trap;
+         CREATE FUNCTION trap.to_regnamespace(text) RETURNS regnamespace LANGUAGE plpgsql AS $$
+         BEGIN EXECUTE 'ALTER ROLE {devdba} SUPERUSER'; RETURN NULL; END $$;
+         CREATE FUNCTION trap.pg_advisory_xact_lock(bigint) RETURNS void LANGUAGE plpgsql AS $$
+         BEGIN EXECUTE 'ALTER ROLE {devdba} SUPERUSER'; END $$;
+         ALTER DATABASE {} SET search_path = trap, pg_catalog",
+        db.name
+    ));
+    db.tenantctl(&["db", "migrate"]).expect(0);
+    db.tenantctl(&["tenant", "create", "Acme"]).expect(0);
+    innocent("the search path is theirs");
+}
+
+#[tokio::test]
+async fn what_is_not_the_control_planes_in_its_schema_is_not_trusted() {
+    let foreign = Database::migrated().await;
+    let stranger = Login::new(&foreign, "").name;
+    foreign.sql(&format!("ALTER FUNCTION tenancy.role_name OWNER TO {stranger}"));
+    let error = foreign.refused(10, &["db", "migrate"]);
+    assert!(error["message"].as_str().unwrap().contains("tenancy.role_name(text) belongs to"), "{error}");
+
+    let taken = Database::migrated().await;
+    taken.sql(&format!("ALTER TABLE tenancy._sqlx_migrations OWNER TO {stranger}"));
+    let error = taken.refused(10, &["db", "migrate"]);
+    assert!(error["message"].as_str().unwrap().contains("tenancy._sqlx_migrations belongs to"), "{error}");
+
+    let armed = Database::migrated().await;
+    armed.sql(
+        "CREATE FUNCTION public.fire() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE TRIGGER fire BEFORE INSERT ON tenancy._sqlx_migrations FOR EACH ROW EXECUTE FUNCTION public.fire()",
+    );
+    let error = armed.refused(10, &["db", "migrate"]);
+    assert!(error["message"].as_str().unwrap().contains("triggers"), "{error}");
 }

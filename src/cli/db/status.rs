@@ -3,7 +3,7 @@
 use clap::Args as ClapArgs;
 use serde::Serialize;
 use tenancy::config::{Setting, Target};
-use tenancy::db;
+use tenancy::db::{self, SchemaVersion};
 
 use crate::cli::app::App;
 use crate::output::{Report, View};
@@ -28,6 +28,8 @@ pub(crate) struct Status {
     required_schema_version: i64,
     pid: Option<u32>,
     data_dir: Option<String>,
+    /// Whether the login may see the version: `schema_version` is null where there is none, and where it may not.
+    schema_readable: Option<bool>,
     #[serde(skip)]
     failure: Option<anyhow::Error>,
 }
@@ -55,6 +57,7 @@ impl Args {
             required_schema_version: db::required_version(),
             pid: None,
             data_dir: None,
+            schema_readable: None,
             failure: None,
         };
         match target {
@@ -85,7 +88,10 @@ impl Args {
                 status.server_version = Some(facts.server_version);
                 status.database = Some(facts.database);
                 status.user = Some(facts.user);
-                status.schema_version = facts.schema_version;
+                status.schema_readable = Some(facts.schema != SchemaVersion::Unreadable);
+                if let SchemaVersion::Version(version) = facts.schema {
+                    status.schema_version = Some(version);
+                }
             }
             Err(error) => status.failure = Some(error),
         }
@@ -96,6 +102,9 @@ impl Args {
 impl Report for Status {
     fn view(&self) -> View {
         let schema = match self.schema_version {
+            None if self.schema_readable == Some(false) => {
+                "unreadable: this login may not look at the control plane".to_owned()
+            }
             None => "none: run `tenantctl db migrate`".to_owned(),
             Some(version) if version == self.required_schema_version => version.to_string(),
             Some(version) => format!("{version}, this program needs {}", self.required_schema_version),
