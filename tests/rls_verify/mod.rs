@@ -2,6 +2,7 @@
 
 mod clean;
 mod doors;
+mod logins;
 mod policies;
 mod roles;
 mod rows;
