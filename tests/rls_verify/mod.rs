@@ -2,6 +2,7 @@
 
 mod clean;
 mod doors;
+mod functions;
 mod logins;
 mod policies;
 mod roles;
