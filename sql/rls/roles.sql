@@ -15,7 +15,7 @@ walk(oid, settable) AS (
       FROM walk w JOIN edge e ON e.member = w.oid AND (e.inherits OR (e.may_set AND w.settable))
 )
 SELECT r.oid, r.rolname::text AS name, r.rolsuper AS superuser, r.rolbypassrls AS bypassrls,
-       bool_or(w.settable) AS settable
+       bool_or(w.settable) AS settable, true AS attackable
   FROM walk w JOIN pg_roles r ON r.oid = w.oid
  GROUP BY r.oid, r.rolname, r.rolsuper, r.rolbypassrls
  ORDER BY r.oid

@@ -51,6 +51,7 @@ pub(crate) async fn run(
             .bind(scope.app.oid)
             .bind(&scope.shared)
             .bind(&scope.context_setting)
+            .bind(scope.owner_role)
             .fetch_all(&mut *connection)
             .await?;
         for row in rows {

@@ -16,7 +16,8 @@ pub(crate) struct Session {
     pub(crate) privileged: bool,
 }
 
-/// A role that the application role can act as or inherits from; itself too.
+/// A role that the application role can act as or inherits from, itself too; or a login behind it, which RESET ROLE
+/// leads back to.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(crate) struct Role {
     pub(crate) oid: Oid,
@@ -24,6 +25,8 @@ pub(crate) struct Role {
     pub(crate) superuser: bool,
     pub(crate) bypassrls: bool,
     pub(crate) settable: bool,
+    /// Whether whoever verifies may act as it.
+    pub(crate) attackable: bool,
 }
 
 impl Role {
@@ -59,6 +62,8 @@ pub(crate) struct Scope {
     pub(crate) tables: Vec<Table>,
     pub(crate) shared: Vec<Oid>,
     pub(crate) context_setting: String,
+    /// The control plane's owner, whose members administer.
+    pub(crate) owner_role: Option<Oid>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -86,13 +91,29 @@ pub(crate) async fn load(
     tenant_columns: &[String],
     context_setting: &str,
 ) -> Result<Scope> {
-    let roles: Vec<Role> = sqlx::query_as(include_str!("../../sql/rls/roles.sql"))
+    let mut roles: Vec<Role> = sqlx::query_as(include_str!("../../sql/rls/roles.sql"))
         .bind(app_role)
         .fetch_all(&mut *connection)
         .await?;
     let Some(app) = roles.iter().find(|role| role.name == app_role).cloned() else {
         return Err(crate::Error::NotFound { kind: "role", name: app_role.into(), suggestion: None });
     };
+    let owner_role: Option<Oid> = if session.has_role_name {
+        sqlx::query_scalar(
+            "SELECT pg_catalog.to_regrole(pg_catalog.quote_ident(tenancy.role_name('owner')))::oid",
+        )
+        .fetch_one(&mut *connection)
+        .await?
+    } else {
+        None
+    };
+    let logins: Vec<Role> = sqlx::query_as(include_str!("../../sql/rls/logins.sql"))
+        .bind(app.oid)
+        .bind(owner_role)
+        .bind(roles.iter().map(|role| role.oid).collect::<Vec<_>>())
+        .fetch_all(&mut *connection)
+        .await?;
+    roles.extend(logins);
     let registered: Vec<Registered> = if session.has_registry {
         sqlx::query_as(include_str!("../../sql/rls/registry.sql")).fetch_all(&mut *connection).await?
     } else {
@@ -121,5 +142,6 @@ pub(crate) async fn load(
         tables,
         shared: shared.iter().map(|table| table.oid).collect(),
         context_setting: context_setting.into(),
+        owner_role,
     })
 }

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Connection, Executor};
+use sqlx::{Connection, Executor};
 
 use crate::rls::catalog::{self, Suspicion};
 use crate::rls::check::{self, Check};
 use crate::rls::probe::{self, Progress, Results};
-use crate::rls::report::{Finding, Report, Severity, Source, Summary, fingerprint};
+use crate::rls::report::{Finding, NotProven, Report, Severity, Source, Summary, fingerprint};
 use crate::rls::scope::{self, Scope, Session};
 use crate::{Error, Result};
+
+/// How long to wait for the server.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How to verify.
 #[derive(Clone)]
@@ -35,7 +39,7 @@ pub struct Options {
     pub fail_on: Severity,
     /// How long a statement may wait for a lock.
     pub lock_timeout: Duration,
-    /// How long a round of statements may take.
+    /// How long a round of statements may take; zero for the usual 30 seconds, since an attack must end.
     pub statement_timeout: Duration,
     /// Called as tables get done.
     pub progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
@@ -53,7 +57,7 @@ impl Default for Options {
             strict: false,
             fail_on: Severity::Warning,
             lock_timeout: Duration::from_secs(5),
-            statement_timeout: Duration::from_secs(30),
+            statement_timeout: STATEMENT_TIMEOUT,
             progress: None,
         }
     }
@@ -80,7 +84,7 @@ impl std::fmt::Debug for Options {
 pub async fn verify(connect: &PgConnectOptions, options: &Options) -> Result<Report> {
     let started = Instant::now();
     let checks = chosen(&options.checks)?;
-    let mut connection = connect.connect().await?;
+    let mut connection = crate::db::connect(connect.clone(), CONNECT_TIMEOUT).await?;
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let session = scope::session(&mut connection).await?;
     let roles = if !options.app_roles.is_empty() {
@@ -116,10 +120,12 @@ pub async fn verify(connect: &PgConnectOptions, options: &Options) -> Result<Rep
         let suspicions = catalog::run(&mut connection, &scope, &checks).await?;
         let suspicions = narrow(&mut scope, suspicions, &options.tables)?;
         report.summary.tables = report.summary.tables.max(scope.tables.len());
-        let probed = if options.probes && checks.iter().any(|check| is_probed(check)) {
-            attack(&mut connection, connect, options, &session, &scope).await?
+        let probed = if !options.probes {
+            unproven(&scope, "probes were switched off")
+        } else if !checks.iter().any(|check| is_probed(check)) {
+            unproven(&scope, "no probe belongs to the checks that were asked for")
         } else {
-            Results::default()
+            attack(&mut connection, connect, options, &session, &scope).await?
         };
         add(&mut report, &checks, suspicions, probed);
     }
@@ -129,6 +135,17 @@ pub async fn verify(connect: &PgConnectOptions, options: &Options) -> Result<Rep
     report.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     report.settle(options.fail_on, options.strict);
     Ok(report)
+}
+
+/// Nothing was tried: silence is no proof.
+fn unproven(scope: &Scope, reason: &str) -> Results {
+    let tables = scope.tables.iter();
+    Results {
+        not_proven: tables
+            .map(|table| NotProven { object: table.name.clone(), reason: reason.into() })
+            .collect(),
+        ..Results::default()
+    }
 }
 
 async fn attack(
@@ -141,7 +158,10 @@ async fn attack(
     let settings = probe::Settings {
         connect,
         lock_timeout: options.lock_timeout,
-        statement_timeout: options.statement_timeout,
+        statement_timeout: match options.statement_timeout {
+            Duration::ZERO => STATEMENT_TIMEOUT,
+            other => other,
+        },
         progress: options.progress.as_deref(),
     };
     probe::run(connection, &settings, session, scope).await

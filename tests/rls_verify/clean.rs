@@ -110,7 +110,39 @@ async fn without_probes_the_catalogue_alone_speaks() {
     let narrowed = Options { tables: vec!["events".into()], ..Options::default() };
     assert_quiet(&verify(&database, &narrowed).await.expect("a report"));
     let narrowed = Options { checks: vec!["tenant-nullable".into()], ..Options::default() };
-    assert_quiet(&verify(&database, &narrowed).await.expect("a report"));
+    let report = verify(&database, &narrowed).await.expect("a report");
+    assert!(
+        report.passed(Severity::Warning, false) && !report.passed(Severity::Warning, true),
+        "{report:#?}"
+    );
     let unknown = Options { tables: vec!["nothing".into()], ..Options::default() };
     assert!(verify(&database, &unknown).await.is_err());
+}
+
+#[tokio::test]
+async fn what_no_probe_tried_is_not_proven() {
+    let database = database("").await;
+    let options = Options { probes: false, ..Options::default() };
+    let report = verify(&database, &options).await.expect("a report");
+    assert!(report.summary.passed && report.findings.is_empty(), "{report:#?}");
+    let unproven: Vec<_> = report.not_proven.iter().map(|table| table.object.as_str()).collect();
+    assert_eq!(unproven, ["public.events", "public.tickets"]);
+    assert!(report.not_proven[0].reason.contains("switched off"), "{report:#?}");
+    let strict = Options { strict: true, ..options };
+    assert!(!verify(&database, &strict).await.expect("a report").summary.passed);
+    let strict = Options { strict: true, ..Options::default() };
+    assert!(verify(&database, &strict).await.expect("a report").summary.passed);
+}
+
+#[tokio::test]
+async fn an_attack_ends_even_where_the_timeout_is_zero() {
+    // The policy raises an error where no limit stands.
+    let database = database(
+        "CREATE FUNCTION public.limits() RETURNS boolean STABLE LANGUAGE plpgsql AS
+             $$ BEGIN ASSERT current_setting('statement_timeout') = '30s'; RETURN true; END $$;
+         ALTER POLICY tenant_isolation ON public.tickets USING (tenant_id = tenancy.current_tenant_id() AND public.limits())",
+    )
+    .await;
+    let options = Options { statement_timeout: std::time::Duration::ZERO, ..Options::default() };
+    assert_quiet(&verify(&database, &options).await.expect("a report"));
 }

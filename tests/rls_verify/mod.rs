@@ -2,6 +2,8 @@
 
 mod clean;
 mod doors;
+mod functions;
+mod logins;
 mod policies;
 mod roles;
 mod rows;

@@ -8,14 +8,14 @@ use super::{assert_found, assert_quiet, assert_silent, database, find};
 
 /// Roles belong to the cluster: these have names of their own. `$app` is what the application runs as, a member of the
 /// control plane's role; `$other` is for the test.
-struct Roles {
-    app: String,
-    other: String,
-    database: PgConnectOptions,
+pub(super) struct Roles {
+    pub(super) app: String,
+    pub(super) other: String,
+    pub(super) database: PgConnectOptions,
 }
 
 impl Roles {
-    async fn new(sql: &str) -> Self {
+    pub(super) async fn new(sql: &str) -> Self {
         let suffix = uuid::Uuid::new_v4().simple().to_string();
         let (app, other) = (format!("app_{suffix}"), format!("other_{suffix}"));
         let sql = format!("CREATE ROLE $app IN ROLE tenancy_app; CREATE ROLE $other; {sql}");
@@ -23,7 +23,7 @@ impl Roles {
         Self { app, other, database }
     }
 
-    async fn verify(&self) -> Report {
+    pub(super) async fn verify(&self) -> Report {
         let options = Options { app_roles: vec![self.app.clone()], ..Options::default() };
         let report = verify(&self.database, &options).await.expect("a report");
         let sql = "DROP OWNED BY $app, $other CASCADE; DROP ROLE $app, $other";
@@ -144,7 +144,8 @@ async fn a_role_that_the_application_can_become_is_attacked_too() {
 async fn who_acts_for_owner_and_application_may_verify_and_who_may_do_nothing_proves_nothing() {
     // Not the control plane's owner: a login that could become it would be a finding in every other test's database.
     let roles = Roles::new(
-        "ALTER ROLE $other LOGIN PASSWORD 'open sesame'; CREATE ROLE $app_owner; GRANT tenancy_auditor, $app_owner, $app TO $other;
+        "ALTER ROLE $other LOGIN PASSWORD 'open sesame'; CREATE ROLE $app_owner; GRANT $app_owner, $app TO $other;
+         GRANT USAGE ON SCHEMA tenancy TO $other; GRANT SELECT ON tenancy.protected_tables TO $other;
          ALTER TABLE public.events DROP CONSTRAINT events_tenant_id_fkey; ALTER TABLE public.events OWNER TO $app_owner;
          ALTER TABLE public.tickets OWNER TO $app_owner; INSERT INTO public.countries VALUES ('DE', 'Germany')",
     )

@@ -6,7 +6,7 @@
 SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
        CASE c.relkind WHEN 'p' THEN 'partitioned table' WHEN 'f' THEN 'foreign table' ELSE 'table' END AS object_kind,
        '' AS detail,
-       'TRUNCATE passes row-level security by, and the application role holds it' AS message,
+       'TRUNCATE passes row-level security by, and the application holds it' AS message,
        format('TRUNCATE held through %s', string_agg(DISTINCT r.rolname, ', ')) AS evidence,
        format('REVOKE TRUNCATE ON %I.%I FROM PUBLIC, %s;', n.nspname, c.relname,
               string_agg(DISTINCT quote_ident(r.rolname), ', ')) AS fix,

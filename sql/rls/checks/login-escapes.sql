@@ -24,20 +24,29 @@ becomes(login, oid, settable) AS (
 ),
 owners AS (
     SELECT DISTINCT c.relowner AS oid FROM unnest($1::oid[]) AS t(oid) JOIN pg_class c ON c.oid = t.oid
+),
+-- Members of the control plane's owner $9 administer: migrations make them so, and the platform logs in as somebody else.
+escape AS (
+    SELECT l.oid, l.rolname,
+           string_agg(DISTINCT CASE WHEN r.rolsuper OR r.rolbypassrls
+                                    THEN format('%s %s', CASE WHEN r.oid = l.oid THEN 'has' ELSE format('can become %I with', r.rolname) END,
+                                                CASE WHEN r.rolsuper THEN 'SUPERUSER' ELSE 'BYPASSRLS' END)
+                                    WHEN r.oid = l.oid THEN 'owns tenant tables'
+                                    ELSE format('can act as %I, which owns tenant tables', r.rolname) END, ', ') AS ways,
+           NOT bool_or(r.rolsuper OR r.rolbypassrls OR r.oid = l.oid)
+               AND EXISTS (SELECT FROM pg_auth_members m WHERE m.member = l.oid AND m.roleid = $9::oid) AS operator
+      FROM becomes b
+      JOIN pg_roles l ON l.oid = b.login
+      JOIN pg_roles r ON r.oid = b.oid
+      LEFT JOIN owners o ON o.oid = b.oid
+     WHERE ((r.rolsuper OR r.rolbypassrls) AND b.settable) OR o.oid IS NOT NULL
+     GROUP BY l.oid, l.rolname
 )
-SELECT NULL::oid AS relation, format('%I', l.rolname) AS object, 'role' AS object_kind, '' AS detail,
-       format('login %I is a member of %s and %s', l.rolname, $6::regrole::text,
-              string_agg(DISTINCT CASE WHEN r.rolsuper OR r.rolbypassrls
-                                       THEN format('%s %s', CASE WHEN r.oid = l.oid THEN 'has' ELSE format('can become %I with', r.rolname) END,
-                                                   CASE WHEN r.rolsuper THEN 'SUPERUSER' ELSE 'BYPASSRLS' END)
-                                       WHEN r.oid = l.oid THEN 'owns tenant tables'
-                                       ELSE format('can act as %I, which owns tenant tables', r.rolname) END, ', ')) AS message,
-       format('RESET ROLE leads back to %I', l.rolname) AS evidence,
-       format('REVOKE %s FROM %I;', $6::regrole::text, l.rolname) AS fix,
-       NULL::text AS severity
-  FROM becomes b
-  JOIN pg_roles l ON l.oid = b.login
-  JOIN pg_roles r ON r.oid = b.oid
-  LEFT JOIN owners o ON o.oid = b.oid
- WHERE ((r.rolsuper OR r.rolbypassrls) AND b.settable) OR o.oid IS NOT NULL
- GROUP BY l.oid, l.rolname
+SELECT NULL::oid AS relation, format('%I', e.rolname) AS object, 'role' AS object_kind, '' AS detail,
+       CASE WHEN e.operator THEN format('login %I administers as a member of %s and must not be the login that the platform uses',
+                                        e.rolname, $9::oid::regrole::text)
+            ELSE format('login %I is a member of %s and %s', e.rolname, $6::regrole::text, e.ways) END AS message,
+       CASE WHEN e.operator THEN e.ways ELSE format('RESET ROLE leads back to %I', e.rolname) END AS evidence,
+       format('REVOKE %s FROM %I;', $6::regrole::text, e.rolname) AS fix,
+       CASE WHEN e.operator THEN 'note' END AS severity
+  FROM escape e

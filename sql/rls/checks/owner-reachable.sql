@@ -19,7 +19,10 @@ WITH held AS (
       FROM pg_database d WHERE d.datname = current_database()
 )
 SELECT h.relation, h.object, h.object_kind, '' AS detail,
-       format('the application role %s the owner %I', CASE WHEN h.owner = $6 THEN 'is' ELSE 'can act as' END, o.rolname) AS message,
+       format('%s the owner %I',
+              CASE WHEN h.owner = $6 THEN 'the application role is'
+                   WHEN pg_has_role($6::oid, h.owner, 'MEMBER') THEN 'the application role can act as'
+                   ELSE 'a login of the application is or can act as' END, o.rolname) AS message,
        format('owner %I', o.rolname) AS evidence, h.fix, NULL::text AS severity
   FROM held h JOIN pg_roles o ON o.oid = h.owner
  WHERE h.owner = ANY ($4::oid[]) AND NOT o.rolsuper

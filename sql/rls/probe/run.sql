@@ -73,7 +73,7 @@ BEGIN
                     END IF;
                     done := true;
                 ELSE
-                    IF touched > 0 AND item ->> 'oracle' IS NOT NULL THEN
+                    IF (touched > 0 OR (item ->> 'always')::boolean) AND item ->> 'oracle' IS NOT NULL THEN
                         FOR part IN SELECT e.key, e.value FROM pg_catalog.jsonb_each_text(item -> 'oset') AS e LOOP
                             PERFORM pg_catalog.set_config(part.key, part.value, true);
                         END LOOP;

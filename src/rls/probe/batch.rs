@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::postgres::PgConnection;
-use sqlx::{ConnectOptions, Connection, Executor};
+use sqlx::{Connection, Executor};
 
 use crate::Result;
 use crate::db::quote::{literal, trusted};
@@ -19,6 +19,7 @@ use crate::rls::probe::values::tenant_value;
 use crate::rls::probe::{Leak, Progress, Results, Settings};
 use crate::rls::report::{NotProven, Severity, TableVerdict, Verdict};
 use crate::rls::scope::{Role, Scope, Table};
+use crate::rls::verify::CONNECT_TIMEOUT;
 
 /// What all batches share.
 pub(crate) struct Shared<'a> {
@@ -57,7 +58,8 @@ impl<'a> Batch<'a> {
     /// Attacks every table of the batch. Returns how many tables are done in all.
     pub(crate) async fn run(&self, done: usize, results: &mut Results) -> Result<usize> {
         // A session of its own: a setting that was ever set never reads as unset again.
-        let mut connection = self.shared.settings.connect.connect().await?;
+        let mut connection =
+            crate::db::connect(self.shared.settings.connect.clone(), CONNECT_TIMEOUT).await?;
         let outcome = self.attack(&mut connection, done, results).await;
         // Whatever happened: closing the connection rolls back as well.
         let rolled_back = connection.execute("ROLLBACK").await;

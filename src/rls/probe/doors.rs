@@ -22,13 +22,13 @@ pub(crate) struct View {
     tables: Vec<Oid>,
 }
 
-/// A SECURITY DEFINER function that a role may call and that promises to change nothing.
+/// A SECURITY DEFINER function or procedure that a role may call.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(crate) struct Function {
     pub(crate) oid: Oid,
     pub(crate) name: String,
     call: String,
-    body: String,
+    is_procedure: bool,
     arguments: Vec<String>,
 }
 
@@ -158,7 +158,25 @@ impl House<'_> {
         Ok(doors)
     }
 
-    /// Calls every function as the role in the context of A, with B's keys where it takes keys.
+    /// What the oracle sees of tenant B's rows, in all tables.
+    fn versions(&self) -> Option<String> {
+        let of = |oid: &u32| {
+            let (column, value) = self.tenant(*oid, 1)?;
+            let name = &self.nodes.get(oid)?.name;
+            Some(format!("SELECT tableoid, ctid FROM {name} WHERE {} = {}", ident(column), literal(value)))
+        };
+        let rows: Vec<String> = self.canaries.rows.keys().filter_map(of).collect();
+        (!rows.is_empty()).then(|| {
+            format!(
+                "SELECT pg_catalog.md5(coalesce(pg_catalog.string_agg(concat(tableoid, ctid), ' ' ORDER BY tableoid, \
+                 ctid), '')) FROM ({}) AS s",
+                rows.join(" UNION ALL ")
+            )
+        })
+    }
+
+    /// Calls every function as the role in the contexts of A and of B, with B's keys, patterns and nothing as
+    /// arguments, and looks whether B's rows come back or change.
     pub(crate) async fn try_functions(
         &self,
         connection: &mut PgConnection,
@@ -166,60 +184,97 @@ impl House<'_> {
         functions: &[Function],
     ) -> Result<Doors> {
         let mut doors = Doors::default();
-        let mut tried = Vec::new();
+        let keyed = self
+            .canaries
+            .rows
+            .keys()
+            .find_map(|oid| Some([self.tenant(*oid, 0)?.1, self.tenant(*oid, 1)?.1]));
+        let (Some([a, b]), Some(versions)) = (keyed, self.versions()) else { return Ok(doors) };
+        let markers: Vec<String> = self.canaries.rows.keys().flat_map(|oid| self.markers(*oid, 1)).collect();
+        let look = Item { attempts: vec![versions.clone()], returns: true, ..Item::default() };
+        let baseline = runner::run(connection, &[look]).await?.pop().and_then(|outcome| outcome.answer);
         let mut items = Vec::new();
+        let mut tried = Vec::new();
         for function in functions {
-            let behind = self.canaries.rows.keys().copied().filter(|oid| {
-                let table = self.nodes.get(oid).and_then(|node| node.name.rsplit('.').next());
-                table.is_some_and(|table| function.body.contains(table.trim_matches('"')))
-            });
-            let tables: Vec<u32> = behind.collect();
-            let Some((_, a)) = tables.first().and_then(|oid| self.tenant(*oid, 0)) else { continue };
-            let keys: Vec<String> = tables
-                .iter()
-                .filter_map(|oid| self.tenant(*oid, 1))
-                .map(|(_, value)| value.to_string())
-                .collect();
-            let arguments: Vec<String> = function
-                .arguments
-                .iter()
-                .map(|kind| match kind.as_str() {
-                    "uuid" | "text" | "bigint" | "integer" | "character varying" => {
-                        let key = keys.first().map_or("NULL".into(), |key| literal(key));
-                        format!("{key}::{kind}")
-                    }
-                    kind => format!("NULL::{kind}"),
-                })
-                .collect();
-            let given = !arguments.is_empty();
-            // What was handed in proves nothing when it comes back.
-            let markers: Vec<String> = tables
-                .iter()
-                .flat_map(|oid| self.markers(*oid, 1))
-                .filter(|marker| !given || !keys.contains(marker))
-                .collect();
-            let call = format!("{}({})", function.call, arguments.join(", "));
-            items.push(Item {
-                attempts: vec![format!("SELECT pg_catalog.string_agg(f::text, ' ') FROM {call} AS f")],
-                returns: true,
-                role: Some(role.to_string()),
-                settings: self.context(a),
-                ..Item::default()
-            });
-            tried.push((function, markers));
+            for given in [Some(b), Some("%"), None] {
+                if function.arguments.is_empty() && given.is_some() {
+                    continue;
+                }
+                for context in [a, b] {
+                    items.push(self.call(
+                        function,
+                        role,
+                        context,
+                        given,
+                        baseline.as_ref().map(|_| &versions),
+                    ));
+                    tried.push((function, given, context == a));
+                }
+            }
         }
         doors.tried = items.len();
         let outcomes = runner::run(connection, &items).await?;
-        for ((function, markers), outcome) in tried.into_iter().zip(outcomes) {
+        // Functions that worked in A's context without a trace of B, and that show B's rows in B's.
+        let (mut ran, mut controls) = (BTreeSet::new(), BTreeSet::new());
+        for (((function, given, is_attack), item), outcome) in tried.into_iter().zip(&items).zip(outcomes) {
             let answer = outcome.answer.unwrap_or_default();
-            if markers.iter().any(|marker| answer.contains(marker)) {
-                let evidence = format!(
-                    "as {role} in the context of tenant A: SELECT * FROM {} → rows of tenant B",
-                    function.name
-                );
-                doors.open.push((function.oid.0, function.name.clone(), "function", evidence));
+            // What was handed in proves nothing when it comes back.
+            let shown = markers
+                .iter()
+                .any(|marker| given.is_none_or(|given| given != marker) && answer.contains(marker.as_str()));
+            let changed = outcome.seen.is_some() && outcome.seen != baseline;
+            if (shown || changed) && is_attack {
+                let what = if shown { "rows of tenant B" } else { "rows of tenant B change" };
+                let call =
+                    item.attempts.first().map(|call| call.replace(b, "<tenant B>")).unwrap_or_default();
+                let evidence = format!("as {role} in the context of tenant A: {call} → {what}");
+                let kind = if function.is_procedure { "procedure" } else { "function" };
+                if doors.open.iter().all(|(oid, ..)| *oid != function.oid.0) {
+                    doors.open.push((function.oid.0, function.name.clone(), kind, evidence));
+                }
+            } else if is_attack && outcome.attempt.is_some() {
+                ran.insert((function.oid.0, given));
+            } else if shown || changed {
+                controls.insert((function.oid.0, given));
             }
         }
+        doors.shut.extend(ran.intersection(&controls).map(|(oid, _)| *oid));
+        doors.shut.retain(|oid| doors.open.iter().all(|(open, ..)| open != oid));
         Ok(doors)
+    }
+
+    fn call(
+        &self,
+        function: &Function,
+        role: &str,
+        context: &str,
+        given: Option<&str>,
+        oracle: Option<&String>,
+    ) -> Item {
+        let argument = |kind: &String| match (kind.as_str(), given) {
+            ("text" | "character varying" | "character" | "name", Some(value)) => {
+                format!("{}::{kind}", literal(value))
+            }
+            ("uuid" | "bigint" | "integer" | "numeric" | "smallint", Some(value)) if value != "%" => {
+                format!("{}::{kind}", literal(value))
+            }
+            (kind, _) => format!("NULL::{kind}"),
+        };
+        let arguments: Vec<String> = function.arguments.iter().map(argument).collect();
+        let call = format!("{}({})", function.call, arguments.join(", "));
+        let statement = if function.is_procedure {
+            format!("CALL {call}")
+        } else {
+            format!("SELECT coalesce(pg_catalog.string_agg(f::text, ' '), '') FROM {call} AS f")
+        };
+        Item {
+            attempts: vec![statement],
+            returns: !function.is_procedure,
+            always: true,
+            role: Some(role.to_string()),
+            settings: self.context(context),
+            oracle: oracle.cloned(),
+            ..Item::default()
+        }
     }
 }

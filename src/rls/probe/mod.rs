@@ -88,7 +88,12 @@ pub(crate) async fn run(
         .map(|table| (table.oid, table.tenant_column.clone()))
         .collect();
     let oids: Vec<_> = wanted.iter().map(|(oid, _)| *oid).collect();
-    let attackers: Vec<_> = scope.roles.iter().filter(|role| role.settable && !role.exempt()).collect();
+    let (attackers, out_of_hand): (Vec<_>, Vec<_>) =
+        scope.roles.iter().filter(|role| role.settable && !role.exempt()).partition(|role| role.attackable);
+    results.not_proven.extend(out_of_hand.into_iter().map(|role| NotProven {
+        object: crate::db::quote::ident(&role.name),
+        reason: "whoever verifies may not act as this login of the application".into(),
+    }));
     let roles: Vec<_> = attackers.iter().map(|role| role.oid).collect();
     let nodes = schema::nodes(connection, &wanted).await?;
     let shared = Shared {

@@ -32,6 +32,8 @@ pub(crate) struct Item {
     pub(crate) settings: BTreeMap<String, String>,
     /// What to ask after a statement that touched rows.
     pub(crate) oracle: Option<String>,
+    /// Whether to ask even where no row was touched, as far as the statement tells.
+    pub(crate) always: bool,
     /// The role that asks.
     #[serde(rename = "orole")]
     pub(crate) oracle_role: Option<String>,
