@@ -26,6 +26,9 @@ struct Row {
     evidence: String,
     fix: String,
     severity: Option<String>,
+    /// Whether it stands although no probe got through.
+    #[sqlx(default)]
+    stands: bool,
 }
 
 /// Every finding of the checks about one application role.
@@ -61,7 +64,7 @@ pub(crate) async fn run(
             };
             found.push(Suspicion {
                 relation: row.relation,
-                provable: check.is_suspicion(),
+                provable: check.is_suspicion() && !row.stands,
                 finding: Finding {
                     fingerprint: fingerprint(check.id, &row.object, &row.detail),
                     check: check.id.into(),

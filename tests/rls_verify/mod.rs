@@ -7,6 +7,7 @@ mod logins;
 mod policies;
 mod roles;
 mod rows;
+mod settings;
 mod tables;
 
 use sqlx::postgres::PgConnectOptions;

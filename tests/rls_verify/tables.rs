@@ -92,7 +92,8 @@ async fn unclassified_table_is_found() {
     let report =
         verified("CREATE TABLE public.notes (body text); GRANT SELECT (body) ON public.notes TO tenancy_app")
             .await;
-    assert_found(&report, Warning, "unclassified-table", "public.notes");
+    let finding = assert_found(&report, Warning, "unclassified-table", "public.notes");
+    assert_eq!(finding.fix, "SELECT tenancy.share('public.notes');");
 }
 
 #[tokio::test]
@@ -136,4 +137,16 @@ async fn unindexed_tenant_column_is_found() {
     assert_found(&report, Warning, "unindexed-tenant-column", "public.notes");
     let report = verified(&format!("{table} CREATE INDEX ON public.notes (tenant_id, body)")).await;
     assert_quiet(&report);
+}
+
+#[tokio::test]
+async fn a_shared_table_that_is_written_or_has_a_tenant_is_found() {
+    let report = verified("GRANT INSERT (name) ON public.countries TO tenancy_app").await;
+    assert_found(&report, Warning, "unclassified-table", "public.countries");
+    let report = verified(
+        "CREATE TABLE public.prices (tenant_id uuid, amount int); GRANT SELECT ON public.prices TO tenancy_app;
+         INSERT INTO tenancy.protected_tables (relation, kind) VALUES ('public.prices', 'shared')",
+    )
+    .await;
+    assert_found(&report, Error, "unclassified-table", "public.prices");
 }

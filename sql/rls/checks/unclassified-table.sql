@@ -15,8 +15,7 @@ SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
               CASE WHEN bool_or(has_table_privilege(role.oid, c.oid, 'UPDATE')
                                 OR has_any_column_privilege(role.oid, c.oid, 'UPDATE')) THEN 'UPDATE' END,
               CASE WHEN bool_or(has_table_privilege(role.oid, c.oid, 'DELETE')) THEN 'DELETE' END)) AS evidence,
-       format('INSERT INTO tenancy.protected_tables (relation, kind) VALUES (%L, ''shared'');',
-              format('%I.%I', n.nspname, c.relname)) AS fix,
+       format('SELECT tenancy.share(%L);', format('%I.%I', n.nspname, c.relname)) AS fix,
        NULL::text AS severity
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -30,3 +29,27 @@ SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
    AND (has_table_privilege(role.oid, c.oid, 'SELECT, INSERT, UPDATE, DELETE')
         OR has_any_column_privilege(role.oid, c.oid, 'SELECT, INSERT, UPDATE'))
  GROUP BY c.oid, n.nspname
+UNION ALL
+SELECT c.oid, format('%I.%I', n.nspname, c.relname),
+       CASE c.relkind WHEN 'p' THEN 'partitioned table' WHEN 'f' THEN 'foreign table' ELSE 'table' END,
+       'shared',
+       CASE WHEN a.attname IS NULL THEN 'the table is declared shared, and the application may write to it: one tenant changes what all read'
+            ELSE format('the table is declared shared, but has the tenant column %I', a.attname) END,
+       CASE WHEN a.attname IS NULL THEN format('writable by %s', string_agg(DISTINCT r.rolname, ', '))
+            ELSE 'no policy keeps its rows apart' END,
+       CASE WHEN a.attname IS NULL
+            THEN format('REVOKE INSERT, UPDATE, DELETE ON %I.%I FROM PUBLIC, %s;', n.nspname, c.relname,
+                        string_agg(DISTINCT quote_ident(r.rolname), ', '))
+            ELSE format('SELECT tenancy.protect(%L);', format('%I.%I', n.nspname, c.relname)) END,
+       CASE WHEN a.attname IS NULL THEN 'warning' ELSE 'error' END
+  FROM unnest($7::oid[]) AS s(oid)
+  JOIN pg_class c ON c.oid = s.oid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN LATERAL (SELECT a.attname FROM pg_attribute a
+                      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> 'id'
+                        AND (a.attname = 'tenant_id' OR a.attname = ANY ($2::text[])) LIMIT 1) a ON true
+  LEFT JOIN pg_roles r ON r.oid = ANY ($4::oid[]) AND NOT r.rolsuper AND has_schema_privilege(r.oid, n.oid, 'USAGE')
+       AND (has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE')
+            OR has_any_column_privilege(r.oid, c.oid, 'INSERT, UPDATE'))
+ WHERE a.attname IS NOT NULL OR r.oid IS NOT NULL
+ GROUP BY c.oid, n.nspname, a.attname

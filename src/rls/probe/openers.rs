@@ -17,6 +17,12 @@ pub(crate) struct Openers {
     pub(crate) flags: Vec<String>,
 }
 
+const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
+
+fn looks_like_a_key(value: &str) -> bool {
+    value.parse::<uuid::Uuid>().is_ok() || value.parse::<i64>().is_ok()
+}
+
 /// What the policies name.
 pub(crate) fn openers(node: &Node, policies: &Policies, context_setting: &str, other: &str) -> Openers {
     let text = format!("{} {}", policies.expressions, policies.functions);
@@ -34,7 +40,22 @@ pub(crate) fn openers(node: &Node, policies: &Policies, context_setting: &str, o
         .take(20)
         .collect();
     let mut values: Vec<String> = quoted.iter().map(ToString::to_string).collect();
-    let usual = ["true", "on", "1", "t", "yes", "*", "admin", "all", "system", "superuser", "0", other];
+    let usual = [
+        "true",
+        "on",
+        "1",
+        "t",
+        "yes",
+        "*",
+        "admin",
+        "all",
+        "system",
+        "superuser",
+        "0",
+        "1000000",
+        NOBODY,
+        other,
+    ];
     values.extend(usual.map(String::from));
     let mut openers = Openers::default();
     for setting in settings {
@@ -44,6 +65,11 @@ pub(crate) fn openers(node: &Node, policies: &Policies, context_setting: &str, o
                 openers.spoofs.push((setting.clone(), value.clone()));
             }
         }
+    }
+    if text.contains("current_tenant_id") {
+        // It reads the context: what it is compared with may be a key to everything.
+        let keys = quoted.iter().copied().filter(|value| looks_like_a_key(value)).chain([NOBODY]);
+        openers.spoofs.extend(keys.map(|key| (context_setting.to_string(), key.to_string())));
     }
     for column in
         node.columns.iter().filter(|column| Some(column.attnum) != node.tenant && !column.is_generated)
