@@ -291,6 +291,7 @@ impl Error {
 fn embedded_kind(error: &embedded::Error) -> ErrorKind {
     match error {
         embedded::Error::OtherMajor { .. } => ErrorKind::Invalid,
+        embedded::Error::DirOpenToOthers { .. } => ErrorKind::Refused,
         _ => ErrorKind::Unreachable,
     }
 }

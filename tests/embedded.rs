@@ -323,6 +323,42 @@ fn a_persistent_server_survives_what_happens_to_it() {
 }
 
 #[test]
+fn a_directory_that_others_can_write_to_is_not_used() {
+    let open = scratch();
+    let data = open.path().join("data");
+    fs::create_dir(&data).unwrap();
+    let stranger = |mode| {
+        fs::set_permissions(&data, Permissions::from_mode(mode)).unwrap();
+        let server = Persistent::at(data.clone());
+        for error in [server.start(&request()).unwrap_err(), {
+            fs::create_dir_all(data.join("cluster")).unwrap();
+            let error = server.stop().unwrap_err();
+            fs::remove_dir(data.join("cluster")).unwrap();
+            error
+        }] {
+            assert!(matches!(error, Error::DirOpenToOthers { .. }), "{mode:o}: {error}");
+            assert!(error.to_string().contains("chmod go-w"), "{error}");
+        }
+    };
+    stranger(0o777);
+    stranger(0o1777);
+    stranger(0o770);
+    let refused = crate::common::run(crate::common::tenantctl().env("TENANTCTL_DATA_DIR", &data).args([
+        "tenant",
+        "list",
+        "--embedded",
+        "-o",
+        "json",
+    ]));
+    assert_eq!(refused.expect(10).error()["code"], "refused");
+    if fs::metadata(&data).unwrap().uid() == 0 {
+        std::os::unix::fs::chown(&data, Some(12345), None).unwrap();
+        stranger(0o700);
+    }
+    assert_eq!(entries(&data), Vec::<PathBuf>::new());
+}
+
+#[test]
 fn a_persistent_start_that_is_killed_can_be_repeated() {
     // Characters that a shell, a configuration file or a URL would trip over.
     let prefix = "tt-it's 100% ";

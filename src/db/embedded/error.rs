@@ -92,6 +92,19 @@ pub enum Error {
         /// The OS user who should own it.
         user: String,
     },
+    /// Others than the user who runs this could put their own files where the data is.
+    #[error(
+        "others can write to {} (it belongs to user id {owner}, mode {mode:04o}), so what lies in it is not trusted; close \
+         it (chown it to yourself, chmod go-w) or name another directory", dir.display()
+    )]
+    DirOpenToOthers {
+        /// The directory.
+        dir: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who may do what.
+        mode: u32,
+    },
     /// The path of the socket exceeds what the operating system takes.
     #[error("the socket path {} is longer than {limit} bytes; use a shorter directory", path.display())]
     SocketPathTooLong {

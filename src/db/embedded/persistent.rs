@@ -205,9 +205,24 @@ impl Persistent {
         }
     }
 
+    /// That nobody else can put a cluster there for us to run, or a process id for us to end. What lies above it is
+    /// up to whoever named it.
+    fn check_dir(&self) -> Result<()> {
+        let meta = fs::metadata(&self.dir).map_err(Error::io("look at", &self.dir))?;
+        let (owner, mode) = (meta.uid(), meta.mode() & 0o7777);
+        let ours = owner == 0
+            || owner == rustix::process::geteuid().as_raw()
+            || (is_root() && Account::for_server().is_ok_and(|account| account.uid == owner));
+        if ours && mode & 0o022 == 0 {
+            return Ok(());
+        }
+        Err(Error::DirOpenToOthers { dir: self.dir.clone(), owner, mode })
+    }
+
     /// Held while a server is started or stopped. The kernel releases it when we die, and a shell that makes a
     /// cluster holds it too, so that nobody sweeps under its feet.
     fn lock(&self) -> Result<File> {
+        self.check_dir()?;
         let path = self.dir.join("lock");
         let file = OpenOptions::new()
             .create(true)
