@@ -43,8 +43,9 @@ SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
        p.text AS evidence,
        format('ALTER POLICY %I ON %I.%I USING (…);', p.polname, n.nspname, c.relname) AS fix,
        NULL::text AS severity,
-       -- Beside the tenant, with no floor under it, guesses that fail prove nothing.
-       p.text ~* '\mor\M'
+       -- Beside the tenant, or as a policy of its own (permissive policies are alternatives), with no floor under it,
+       -- guesses that fail prove nothing.
+       (p.text ~* '\mor\M' OR strpos(p.expression, quote_ident(p.tenant_column)) = 0)
            AND NOT EXISTS (SELECT FROM pg_policy f
                             WHERE f.polrelid = p.polrelid AND NOT f.polpermissive AND f.polcmd = '*'
                               AND (0 = ANY (f.polroles) OR (0 <> ALL (p.polroles) AND p.polroles <@ f.polroles))
