@@ -90,7 +90,7 @@ REVOKE EXECUTE ON FUNCTION tenancy.admit_usage FROM PUBLIC;
 
 -- Records usage for the tenant in context, if its limit allows it. Any language calls this as the application role:
 --   SELECT * FROM tenancy.track_usage(tenant, 'events', 1, 'import-2026-11');
--- outcome is accepted, duplicate (the key was seen before; the first answer is returned) or rejected (nothing changed).
+-- outcome is accepted, duplicate (the key was seen before; the first answer is returned) or rejected (nothing is counted).
 CREATE FUNCTION tenancy.track_usage(
     p_tenant uuid, p_metric text, p_amount bigint DEFAULT 1, p_key text DEFAULT NULL,
     p_at timestamptz DEFAULT NULL, p_environment bigint DEFAULT NULL)
@@ -120,6 +120,9 @@ BEGIN
     ELSIF p_amount IS NULL OR p_amount = 0 OR p_amount = -9223372036854775808
           OR (p_amount < 0 AND metric.kind = 'counter') THEN
         RAISE EXCEPTION 'amount % does not fit metric %, a %', p_amount, p_metric, metric.kind USING ERRCODE = 'TN003';
+    END IF;
+    IF NOT isfinite(occurred) THEN
+        RAISE EXCEPTION 'usage cannot occur at %', occurred USING ERRCODE = 'TN003';
     END IF;
     SELECT t.status INTO status FROM tenancy.tenants t WHERE t.id = p_tenant;
     IF NOT FOUND THEN

@@ -78,14 +78,18 @@ impl Session {
         Ok(transaction)
     }
 
-    /// Begins a transaction as the connecting role, after making sure that the control plane's schema is of the version
-    /// that this library knows: for who may read it without acting as its owner.
+    /// Begins a transaction as the connecting role, after making sure of the control plane as
+    /// [`begin_as_owner`](Self::begin_as_owner) does: for who may read it without acting as its owner.
     ///
     /// # Errors
-    /// [`Error::SchemaVersion`], [`Error::Database`].
+    /// Those of [`begin_as_owner`](Self::begin_as_owner).
     pub async fn begin_checked(&mut self) -> Result<Transaction<'_>> {
-        let mut transaction = self.begin().await?;
+        let owner = format!("{}_owner", self.role_prefix);
+        let mut transaction = self.begin_with("SET LOCAL search_path = pg_catalog, pg_temp").await?;
+        check_holder(&mut transaction, &owner).await?;
         check_version(&mut transaction).await?;
+        // What the person types is looked up as they are used to.
+        sqlx::raw_sql("SET LOCAL search_path = DEFAULT").execute(&mut *transaction.inner).await?;
         Ok(transaction)
     }
 
