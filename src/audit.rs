@@ -4,7 +4,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 
 use crate::Result;
-use crate::tenant::TenantId;
+use crate::id::TenantId;
 
 /// Writes an entry into the transaction under way.
 pub(crate) async fn record(

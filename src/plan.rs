@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
 use crate::suggest::closest;
-use crate::usage::Unit;
+use crate::unit::Unit;
 use crate::{Error, Result};
 
 /// A catalogue of metrics, features and plans, as it is written in YAML.

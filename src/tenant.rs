@@ -1,6 +1,5 @@
 //! Tenants: the customers of a platform.
 
-use std::fmt;
 use std::str::FromStr;
 
 use serde::Serialize;
@@ -13,26 +12,15 @@ use crate::audit;
 use crate::change::{Change, Outcome};
 use crate::plan::EnvironmentLimits;
 use crate::suggest::closest;
-use crate::usage;
-use crate::user::{self, Role};
 use crate::validate;
 use crate::{Error, Result};
 
+mod fit;
 mod reference;
 mod slug;
+pub use crate::id::TenantId;
 pub use reference::TenantRef;
 pub use slug::Slug;
-
-/// Identifies a tenant: what the tenant columns of the platform's tables hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(transparent)]
-pub struct TenantId(pub Uuid);
-
-impl fmt::Display for TenantId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// What state a tenant is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -175,8 +163,6 @@ pub struct NewTenant {
     pub organization_type: Option<String>,
     /// Its web site.
     pub website_url: Option<String>,
-    /// Who owns it: an e-mail address or the UUID of a user.
-    pub owner: Option<user::UserRef>,
 }
 
 /// Which tenants to list.
@@ -190,12 +176,12 @@ pub struct Filter {
     pub text: Option<String>,
 }
 
-/// Creates a tenant, with its owner where one is named.
+/// Creates a tenant. Its owner is added with [`crate::user::add`] in the same transaction.
 ///
 /// With `if_not_exists` a tenant of the same slug is left as it is and the outcome is `unchanged`.
 ///
 /// # Errors
-/// [`Error::Conflict`] where the slug is taken, [`Error::NotFound`] for the plan or the owner, [`Error::Invalid`].
+/// [`Error::Conflict`] where the slug is taken, [`Error::NotFound`] for the plan, [`Error::Invalid`].
 pub async fn create(
     connection: &mut PgConnection,
     new: &NewTenant,
@@ -244,16 +230,6 @@ pub async fn create(
             }),
         });
     };
-    if let Some(owner) = &new.owner {
-        user::add(
-            connection,
-            id,
-            &user::NewMembership { user: owner.clone(), role: Role::Owner, permissions: Default::default() },
-            false,
-            &EnvironmentLimits::default(),
-        )
-        .await?;
-    }
     let tenant = find(connection, &TenantRef::Id(id)).await?;
     audit::record(
         connection,
@@ -390,7 +366,7 @@ pub async fn update(
     if let Some(plan) = &update.plan {
         let plan = crate::plan::show(connection, plan, environment).await?;
         if plan.key != before.plan {
-            usage::check_plan(connection, &before, &plan).await?;
+            fit::check(connection, &before, &plan).await?;
         }
         after.plan = plan.key;
     }

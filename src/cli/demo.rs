@@ -105,9 +105,11 @@ async fn make_tenants(session: &mut Session) -> Result<String> {
             contact_email: None,
             organization_type: None,
             website_url: None,
-            owner: Some(owner.parse()?),
         };
         let tenant = tenant::create(&mut transaction, &new, false).await?.value;
+        let owner =
+            NewMembership { user: owner.parse()?, role: Role::Owner, permissions: serde_json::Map::new() };
+        user::add(&mut transaction, tenant.id, &owner, false, &none).await?;
         let admin = NewMembership {
             user: format!("grace@{slug}.example").parse()?,
             role: Role::Admin,

@@ -8,7 +8,7 @@ use sqlx::{Connection, PgConnection, Postgres};
 
 use super::migrate::required_version;
 use super::quote::{ident, literal, trusted};
-use crate::tenant::TenantId;
+use crate::id::TenantId;
 use crate::{Error, Result};
 
 /// Has the server look every second whether we are still there, so that a command that is killed while it waits for a

@@ -1,9 +1,12 @@
 //! `tenantctl tenant create`.
 
 use clap::Args as ClapArgs;
-use tenancy::Outcome;
-use tenancy::tenant::{self, NewTenant, Slug};
-use tenancy::user::UserRef;
+use serde_json::Map;
+use tenancy::db::Transaction;
+use tenancy::plan::EnvironmentLimits;
+use tenancy::tenant::{self, NewTenant, Slug, Tenant, TenantRef};
+use tenancy::user::{self, NewMembership, Role, UserRef};
+use tenancy::{Change, Outcome};
 
 use super::Changed;
 use crate::cli::app::{App, DryRun};
@@ -74,16 +77,15 @@ impl Args {
             contact_email,
             organization_type: self.organization_type,
             website_url: self.website_url,
-            owner,
         };
         let if_not_exists = self.if_not_exists;
         let change =
-            app.write(self.dry_run, async |tx| tenant::create(tx, &new, if_not_exists).await).await?;
-        let (created, owner) = (change.outcome == Outcome::Created, new.owner.is_some());
+            app.write(self.dry_run, async |tx| create(tx, &new, owner.as_ref(), if_not_exists).await).await?;
+        let created = change.outcome == Outcome::Created;
         let mut changed = Changed::new(change, self.dry_run, "created", "create", "exists already");
         if created {
             let tenant = &changed.change.value;
-            let detail = match &new.owner {
+            let detail = match &owner {
                 Some(owner) => format!(" on plan {}, owned by {owner}", tenant.plan),
                 None => format!(
                     " on plan {}, without an owner: `tenantctl user add {} EMAIL --role owner` adds one",
@@ -91,11 +93,28 @@ impl Args {
                 ),
             };
             changed.note.push_str(&detail);
-        } else if owner {
+        } else if owner.is_some() {
             changed.note.push_str("; its owner is left as it is, too");
         }
         Ok(changed)
     }
+}
+
+/// The tenant and its owner, in one transaction.
+async fn create(
+    transaction: &mut Transaction<'_>,
+    new: &NewTenant,
+    owner: Option<&UserRef>,
+    if_not_exists: bool,
+) -> tenancy::Result<Change<Tenant>> {
+    let mut change = tenant::create(transaction, new, if_not_exists).await?;
+    if let (Outcome::Created, Some(owner)) = (change.outcome, owner) {
+        let membership = NewMembership { user: owner.clone(), role: Role::Owner, permissions: Map::new() };
+        let id = change.value.id;
+        user::add(transaction, id, &membership, false, &EnvironmentLimits::default()).await?;
+        change.value = tenant::find(transaction, &TenantRef::Id(id)).await?;
+    }
+    Ok(change)
 }
 
 /// Asks for what may be left empty.
