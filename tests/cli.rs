@@ -273,3 +273,14 @@ async fn slugs_complete_from_the_database() {
     assert_eq!(completed(tenantctl().env("DATABASE_URL", "postgres:///x?host=/nonexistent"), &words), none);
     assert_eq!(completed(&mut Database::empty().await.command(), &words), none);
 }
+
+#[test]
+fn the_demonstration_behaves() {
+    let demo = run(crate::common::tenantctl().arg("demo")).expect(0);
+    assert!(
+        demo.stdout.contains("FAILED as it should: permissive-leak on public.submissions"),
+        "{}",
+        demo.stdout
+    );
+    assert!(demo.stdout.lines().count() <= 24, "it no longer fits a screen:\n{}", demo.stdout);
+}
