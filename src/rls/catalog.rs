@@ -55,6 +55,7 @@ pub(crate) async fn run(
             .bind(&scope.shared)
             .bind(&scope.context_setting)
             .bind(scope.owner_role)
+            .bind(&scope.admins)
             .fetch_all(&mut *connection)
             .await?;
         for row in rows {

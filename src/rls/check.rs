@@ -49,40 +49,8 @@ impl Check {
     }
 }
 
-macro_rules! checks {
-    ($($id:literal $severity:ident,)*) => {
-        &[$(Check {
-            id: $id,
-            severity: Severity::$severity,
-            source: include_str!(concat!("../../sql/rls/checks/", $id, ".sql")),
-        },)*]
-    };
-}
-
-/// Every check there is.
-pub const ALL: &[Check] = checks![
-    "rls-disabled" Error,
-    "rls-not-forced" Warning,
-    "owner-reachable" Error,
-    "no-policy" Warning,
-    "unclassified-table" Warning,
-    "permissive-leak" Error,
-    "fails-open" Error,
-    "spoofable-bypass" Error,
-    "check-leak" Error,
-    "delete-leak" Error,
-    "context-uncast-empty" Warning,
-    "role-superuser" Error,
-    "role-bypassrls" Error,
-    "login-escapes" Error,
-    "verifier-privileged" Error,
-    "grant-truncate" Error,
-    "view-definer" Error,
-    "materialized-view" Error,
-    "function-definer" Error,
-    "tenant-nullable" Warning,
-    "unindexed-tenant-column" Warning,
-];
+/// Every check there is, by name: the files under `sql/rls/checks`, as the build found them.
+pub const ALL: &[Check] = include!(concat!(env!("OUT_DIR"), "/checks.rs"));
 
 /// The check of that name.
 pub fn find(id: &str) -> Option<&'static Check> {
@@ -94,10 +62,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_are_complete_and_agree_with_the_list() {
+    fn headers_are_complete() {
         for check in ALL {
             assert_eq!(check.header("id"), check.id);
-            assert_eq!(check.header("severity"), check.severity.as_str(), "{}", check.id);
             for text in [check.title(), check.why(), check.fix()] {
                 assert!(!text.is_empty(), "{}", check.id);
             }

@@ -64,6 +64,8 @@ pub(crate) struct Scope {
     pub(crate) context_setting: String,
     /// The control plane's owner, whose members administer.
     pub(crate) owner_role: Option<Oid>,
+    /// Roles that may cross tenants on purpose.
+    pub(crate) admins: Vec<Oid>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -107,6 +109,15 @@ pub(crate) async fn load(
     } else {
         None
     };
+    let admins: Vec<Oid> = if session.has_role_name {
+        sqlx::query_scalar(
+            "SELECT oid FROM pg_catalog.pg_roles WHERE rolname IN (tenancy.role_name('admin'), tenancy.role_name('owner'))",
+        )
+        .fetch_all(&mut *connection)
+        .await?
+    } else {
+        Vec::new()
+    };
     let logins: Vec<Role> = sqlx::query_as(include_str!("../../sql/rls/logins.sql"))
         .bind(app.oid)
         .bind(owner_role)
@@ -143,5 +154,6 @@ pub(crate) async fn load(
         shared: shared.iter().map(|table| table.oid).collect(),
         context_setting: context_setting.into(),
         owner_role,
+        admins,
     })
 }
