@@ -122,7 +122,7 @@ pub async fn verify(connect: &PgConnectOptions, options: &Options) -> Result<Rep
         report.summary.tables = report.summary.tables.max(scope.tables.len());
         let probed = if !options.probes {
             unproven(&scope, "probes were switched off")
-        } else if !checks.iter().any(|check| is_probed(check)) {
+        } else if !checks.iter().any(|check| check.is_probed()) {
             unproven(&scope, "no probe belongs to the checks that were asked for")
         } else {
             attack(&mut connection, connect, options, &session, &scope).await?
@@ -171,20 +171,7 @@ fn chosen(ids: &[String]) -> Result<Vec<&'static Check>> {
     if ids.is_empty() {
         return Ok(check::ALL.iter().collect());
     }
-    ids.iter()
-        .map(|id| {
-            check::find(id).ok_or_else(|| Error::NotFound {
-                kind: "check",
-                name: id.clone(),
-                suggestion: None,
-            })
-        })
-        .collect()
-}
-
-/// Whether probes have a say in the check.
-fn is_probed(check: &Check) -> bool {
-    check.is_suspicion() || check.query().is_none() || matches!(check.id, "rls-disabled" | "rls-not-forced")
+    ids.iter().map(|id| check::named(id)).collect()
 }
 
 /// Leaves the tables that were asked for, and what was found about them.
