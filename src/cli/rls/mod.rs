@@ -2,10 +2,9 @@
 
 mod checks;
 mod explain;
+mod report_file;
 mod setup;
 mod verify;
-
-pub(crate) use verify::text;
 
 use super::app::App;
 use crate::output::Printable;
