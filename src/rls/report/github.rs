@@ -31,9 +31,10 @@ fn command(level: &str, title: &str, message: &str) -> String {
     format!("::{level} title={title}::{}", data(message))
 }
 
-/// The escapes of a command's text; properties have two more.
+/// The escapes of a command's text; properties have two more. A log is read at terminals: no other control characters.
 fn data(words: &str) -> String {
-    words.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+    let escaped = words.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
+    escaped.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -60,6 +61,6 @@ mod tests {
         );
         report.settle(Severity::Error, true);
         assert!(render(&report).contains("\n::error title=not proven%3A public.events::"));
-        assert_eq!(data("50%\r\n::error::x"), "50%25%0D%0A::error::x");
+        assert_eq!(data("50%\r\n\u{1b}::error::x"), "50%25%0D%0A\u{fffd}::error::x");
     }
 }
