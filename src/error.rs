@@ -238,6 +238,7 @@ impl Error {
                 "tenant" | "plan" => Some(format!("`tenantctl {kind} list` shows what there is")),
                 "user" => Some("`tenantctl user list TENANT` shows who there is".into()),
                 "metric" => Some("`tenantctl plan list` shows what is counted".into()),
+                "check" => Some("`tenantctl rls checks` shows what there is".into()),
                 "table" => Some("name it with its schema, in double quotes where it is not plain lower case".into()),
                 _ => None,
             },

@@ -83,7 +83,7 @@ async fn slugs() -> anyhow::Result<Vec<String>> {
         return Ok(Vec::new());
     }
     let notes = Notes { quiet: true, colour: false, json: false };
-    let output = Output { format: crate::output::Format::Table, quiet: true };
+    let output = Output { format: crate::output::Format::Table, quiet: true, colour: false };
     let mut app = App::new(config, output, notes, false);
     if matches!(app.config.target.as_ref().map(|target| &target.value), Some(Target::Embedded))
         && !app.persistent()?.status()?.running

@@ -164,7 +164,7 @@ async fn attack(connect: &PgConnectOptions) -> Result<report::Report> {
 
 async fn prove(connect: &PgConnectOptions) -> anyhow::Result<String> {
     let report = attack(connect).await?;
-    ensure!(report.summary.passed, "{}", super::rls::text(&report));
+    ensure!(report.summary.passed, "{}", report.text(false));
     Ok(format!("passed: {} attacks, none got through", report.attempts.tried))
 }
 
@@ -178,7 +178,7 @@ async fn catch(connect: &PgConnectOptions) -> anyhow::Result<String> {
                 && finding.source == report::Source::Probe
                 && finding.object == "public.submissions"
         })
-        .with_context(|| format!("the leak was not found:\n{}", super::rls::text(&report)))?;
+        .with_context(|| format!("the leak was not found:\n{}", report.text(false)))?;
     Ok(format!(
         "FAILED as it should: {} on {}, by {} of {} attacks:\n{}",
         found.check, found.object, report.attempts.succeeded, report.attempts.tried, found.message

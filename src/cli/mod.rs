@@ -135,7 +135,8 @@ pub(crate) fn main() -> ExitCode {
     let terminal = terminal::Terminal::remember();
     let outcome = load(global).map_err(anyhow::Error::from).and_then(|config| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let output = Output { format: global.output, quiet: global.quiet };
+        let colour = colour(global.color, &io::stdout());
+        let output = Output { format: global.output, quiet: global.quiet, colour };
         let mut app = App::new(config, output, notes, !global.no_input);
         let result = runtime.block_on(async {
             tokio::select! {
@@ -148,6 +149,8 @@ pub(crate) fn main() -> ExitCode {
         // Whatever the interrupted verb left running ends here: its connection is closed, which rolls back. A prompt
         // that nobody will answer is not waited for.
         runtime.shutdown_background();
+        // A verb may have another say in the format.
+        let output = app.output;
         drop(app);
         result.map(|report| (report, output))
     });

@@ -70,6 +70,8 @@ pub(crate) trait Report: Serialize {
 pub(crate) struct Output {
     pub(crate) format: Format,
     pub(crate) quiet: bool,
+    /// Whether text on standard output may be coloured.
+    pub(crate) colour: bool,
 }
 
 impl Output {

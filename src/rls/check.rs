@@ -1,6 +1,34 @@
 //! The isolation checks: what each is called, why it matters and how to mend it, read from its file's header.
 
+use serde::Serialize;
+
 use crate::rls::report::Severity;
+use crate::{Error, Result, suggest};
+
+/// How a defect is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// The system catalogue shows it.
+    Catalog,
+    /// Only an attack shows it.
+    Probe,
+    /// The catalogue raises the suspicion; attacks convict or clear.
+    Both,
+}
+
+impl Method {
+    /// In a sentence, for help.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Catalog => "the system catalogue shows it",
+            Self::Probe => "an attack as the application role, rolled back, gets through",
+            Self::Both => {
+                "the system catalogue raises the suspicion, and attacks as the application role decide"
+            }
+        }
+    }
+}
 
 /// One check: a file under `sql/rls/checks`.
 #[derive(Debug, Clone, Copy)]
@@ -14,12 +42,17 @@ pub struct Check {
 }
 
 impl Check {
-    fn header(&self, key: &str) -> &'static str {
+    /// The values of a key, in the order of the file.
+    fn headers(&self, key: &str) -> impl Iterator<Item = &'static str> {
         self.source
             .lines()
+            .take_while(|line| line.starts_with("-- "))
             .filter_map(|line| line.strip_prefix("-- ")?.split_once(": "))
-            .find_map(|(name, value)| (name == key).then_some(value))
-            .unwrap_or_default()
+            .filter_map(move |(name, value)| (name == key).then_some(value))
+    }
+
+    fn header(&self, key: &str) -> &'static str {
+        self.headers(key).next().unwrap_or_default()
     }
 
     /// What is wrong, in one line.
@@ -37,6 +70,20 @@ impl Check {
         self.header("fix")
     }
 
+    /// The defect and the way through it, a line of SQL each.
+    pub fn examples(&self) -> Vec<&'static str> {
+        self.headers("example").collect()
+    }
+
+    /// How it is found.
+    pub fn method(&self) -> Method {
+        match (self.query(), self.is_probed()) {
+            (Some(_), false) => Method::Catalog,
+            (Some(_), true) => Method::Both,
+            (None, _) => Method::Probe,
+        }
+    }
+
     /// The query, unless only probes can tell.
     pub(crate) fn query(&self) -> Option<&'static str> {
         let has_query = self.source.lines().any(|line| !line.is_empty() && !line.starts_with("--"));
@@ -47,6 +94,11 @@ impl Check {
     pub(crate) fn is_suspicion(&self) -> bool {
         self.header("suspicion") == "probe"
     }
+
+    /// Whether probes have a say in it.
+    pub(crate) fn is_probed(&self) -> bool {
+        self.is_suspicion() || self.query().is_none() || matches!(self.id, "rls-disabled" | "rls-not-forced")
+    }
 }
 
 /// Every check there is, by name: the files under `sql/rls/checks`, as the build found them.
@@ -55,6 +107,18 @@ pub const ALL: &[Check] = include!(concat!(env!("OUT_DIR"), "/checks.rs"));
 /// The check of that name.
 pub fn find(id: &str) -> Option<&'static Check> {
     ALL.iter().find(|check| check.id == id)
+}
+
+/// The check of that name.
+///
+/// # Errors
+/// [`Error::NotFound`], with the name that was probably meant.
+pub fn named(id: &str) -> Result<&'static Check> {
+    find(id).ok_or_else(|| Error::NotFound {
+        kind: "check",
+        name: id.to_owned(),
+        suggestion: suggest::closest(id, ALL.iter().map(|check| check.id)),
+    })
 }
 
 #[cfg(test)]
@@ -69,5 +133,28 @@ mod tests {
                 assert!(!text.is_empty(), "{}", check.id);
             }
         }
+    }
+
+    #[test]
+    fn the_header_ends_where_the_query_begins() {
+        let source = "-- id: a\n-- example: one: two\n-- example:   three\nSELECT 1\n-- example: four";
+        let check = Check { id: "a", severity: Severity::Note, source };
+        assert_eq!(check.examples(), ["one: two", "  three"]);
+        assert_eq!(check.method(), Method::Catalog);
+    }
+
+    #[test]
+    fn each_way_of_finding_is_told() {
+        let method = |id| named(id).unwrap().method();
+        assert_eq!(method("grant-truncate"), Method::Catalog);
+        assert_eq!(method("delete-leak"), Method::Probe);
+        assert_eq!(method("permissive-leak"), Method::Both);
+        assert_eq!(method("rls-disabled"), Method::Both);
+    }
+
+    #[test]
+    fn a_typo_is_recognised() {
+        let error = named("grant-trunkate").unwrap_err();
+        assert_eq!(error.hint().as_deref(), Some("did you mean \"grant-truncate\"?"));
     }
 }

@@ -1,9 +1,20 @@
 //! What a verification found: findings, verdicts, and what could not be proven.
 
-use serde::Serialize;
+mod cases;
+mod form;
+mod github;
+mod junit;
+mod sarif;
+mod tap;
+mod text;
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::rls::ignore::{Because, Stale, StaleIgnore, Suppressed};
+pub use form::Form;
 
 /// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Worth knowing; nothing gets through.
@@ -158,9 +169,22 @@ pub struct Report {
     pub attempts: Attempts,
     /// The verdict on each tenant table; empty without probes.
     pub tables: Vec<TableVerdict>,
+    /// Findings that do not count: ignored, or in the baseline.
+    pub suppressed: Vec<Suppressed>,
+    /// Entries that ignore nothing any more.
+    pub stale_ignores: Vec<StaleIgnore>,
+    /// The least severity that counted as failed.
+    pub fail_on: Severity,
+    /// Whether what is not proven counted as failed.
+    pub strict: bool,
 }
 
 impl Report {
+    /// Whether the finding fails the run.
+    pub fn fails(&self, finding: &Finding) -> bool {
+        finding.severity >= self.fail_on
+    }
+
     /// Whether no finding reaches `fail_on` and, with `strict`, nothing was left unproven.
     pub fn passed(&self, fail_on: Severity, strict: bool) -> bool {
         let proven = !strict || self.not_proven.is_empty();
@@ -179,10 +203,16 @@ impl Report {
         });
         self.not_proven.sort();
         self.not_proven.dedup();
+        self.suppressed.sort_by(|a, b| {
+            let key = |one: &Suppressed| (one.finding.object.clone(), one.finding.check.clone());
+            key(a).cmp(&key(b))
+        });
+        (self.fail_on, self.strict) = (fail_on, strict);
         let count = |severity| self.findings.iter().filter(|finding| finding.severity == severity).count();
         self.summary.errors = count(Severity::Error);
         self.summary.warnings = count(Severity::Warning);
         self.summary.notes = count(Severity::Note);
+        self.summary.suppressed = self.suppressed.len();
         self.summary.passed = self.passed(fail_on, strict);
     }
 }
@@ -198,8 +228,69 @@ pub(crate) fn fingerprint(check: &str, object: &str, detail: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A finding as a check makes it.
+    pub(crate) fn finding(severity: Severity, check: &str, object: &str) -> Finding {
+        Finding {
+            check: check.into(),
+            severity,
+            object: object.into(),
+            object_kind: "table".into(),
+            message: "something is wrong".into(),
+            evidence: "it shows".into(),
+            fix: "MEND IT;".into(),
+            fingerprint: fingerprint(check, object, ""),
+            source: Source::Catalog,
+        }
+    }
+
+    /// A report of a run that found these.
+    pub(crate) fn report(findings: Vec<Finding>) -> Report {
+        let mut report = Report {
+            schema_version: 1,
+            server_version: "15.18".into(),
+            engine: "postgresql".into(),
+            duration_ms: 412,
+            summary: Summary { tables: 2, checks: 21, probes: 40, ..Summary::default() },
+            findings,
+            not_proven: Vec::new(),
+            attempts: Attempts { tried: 40, failed: 39, succeeded: 1, inconclusive: 0 },
+            tables: Vec::new(),
+            suppressed: Vec::new(),
+            stale_ignores: Vec::new(),
+            fail_on: Severity::Warning,
+            strict: false,
+        };
+        report.settle(Severity::Warning, false);
+        report
+    }
+
+    /// A report with one of everything: findings of each severity, and tables of each verdict.
+    pub(crate) fn mixed() -> Report {
+        let mut report = report(vec![
+            finding(Severity::Note, "no-policy", "public.tickets"),
+            finding(Severity::Error, "permissive-leak", "public.\"odd, <&> %: name\""),
+            finding(Severity::Warning, "tenant-nullable", "public.events"),
+        ]);
+        let verdict = |object: &str, verdict| TableVerdict { object: object.into(), verdict, tried: 12 };
+        report.tables = vec![
+            verdict("public.tickets", Verdict::Proven),
+            verdict("public.\"odd, <&> %: name\"", Verdict::Leak),
+            verdict("public.events", Verdict::NotProven),
+        ];
+        report.not_proven = vec![NotProven {
+            object: "public.events".into(),
+            reason: "no row could be made:\nERROR # 1".into(),
+        }];
+        report.suppressed = vec![Suppressed {
+            finding: finding(Severity::Warning, "unindexed-tenant-column", "public.tiny"),
+            because: Because::Ignore { reason: "12 rows".into(), until: time::macros::date!(2027 - 06 - 30) },
+        }];
+        report.settle(Severity::Warning, false);
+        report
+    }
 
     #[test]
     fn fingerprints_tell_defects_apart_and_stay() {

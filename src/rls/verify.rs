@@ -9,6 +9,7 @@ use sqlx::{Connection, Executor};
 
 use crate::rls::catalog::{self, Suspicion};
 use crate::rls::check::{self, Check};
+use crate::rls::ignore::{Baseline, Ignore};
 use crate::rls::probe::{self, Progress, Results};
 use crate::rls::report::{Finding, NotProven, Report, Severity, Source, Summary, fingerprint};
 use crate::rls::scope::{self, Scope, Session};
@@ -37,6 +38,10 @@ pub struct Options {
     pub strict: bool,
     /// The least severity that counts as failed.
     pub fail_on: Severity,
+    /// Findings that do not count until a day is over.
+    pub ignore: Vec<Ignore>,
+    /// Findings of an earlier run, which do not count either.
+    pub baseline: Baseline,
     /// How long a statement may wait for a lock.
     pub lock_timeout: Duration,
     /// How long a round of statements may take; zero for the usual 30 seconds, since an attack must end.
@@ -56,6 +61,8 @@ impl Default for Options {
             probes: true,
             strict: false,
             fail_on: Severity::Warning,
+            ignore: Vec::new(),
+            baseline: Baseline::default(),
             lock_timeout: Duration::from_secs(5),
             statement_timeout: STATEMENT_TIMEOUT,
             progress: None,
@@ -112,6 +119,10 @@ pub async fn verify(connect: &PgConnectOptions, options: &Options) -> Result<Rep
         not_proven: Vec::new(),
         attempts: crate::rls::report::Attempts::default(),
         tables: Vec::new(),
+        suppressed: Vec::new(),
+        stale_ignores: Vec::new(),
+        fail_on: options.fail_on,
+        strict: options.strict,
     };
     for role in &roles {
         let mut scope =
@@ -122,7 +133,7 @@ pub async fn verify(connect: &PgConnectOptions, options: &Options) -> Result<Rep
         report.summary.tables = report.summary.tables.max(scope.tables.len());
         let probed = if !options.probes {
             unproven(&scope, "probes were switched off")
-        } else if !checks.iter().any(|check| is_probed(check)) {
+        } else if !checks.iter().any(|check| check.is_probed()) {
             unproven(&scope, "no probe belongs to the checks that were asked for")
         } else {
             attack(&mut connection, connect, options, &session, &scope).await?
@@ -133,6 +144,9 @@ pub async fn verify(connect: &PgConnectOptions, options: &Options) -> Result<Rep
     connection.close().await?;
     report.summary.probes = report.attempts.tried;
     report.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let whole = options.probes && options.checks.is_empty() && options.tables.is_empty();
+    let today = time::OffsetDateTime::now_utc().date();
+    report.suppress(&options.ignore, &options.baseline, today, whole);
     report.settle(options.fail_on, options.strict);
     Ok(report)
 }
@@ -171,20 +185,7 @@ fn chosen(ids: &[String]) -> Result<Vec<&'static Check>> {
     if ids.is_empty() {
         return Ok(check::ALL.iter().collect());
     }
-    ids.iter()
-        .map(|id| {
-            check::find(id).ok_or_else(|| Error::NotFound {
-                kind: "check",
-                name: id.clone(),
-                suggestion: None,
-            })
-        })
-        .collect()
-}
-
-/// Whether probes have a say in the check.
-fn is_probed(check: &Check) -> bool {
-    check.is_suspicion() || check.query().is_none() || matches!(check.id, "rls-disabled" | "rls-not-forced")
+    ids.iter().map(|id| check::named(id)).collect()
 }
 
 /// Leaves the tables that were asked for, and what was found about them.

@@ -5,6 +5,7 @@ mod doors;
 mod functions;
 mod logins;
 mod policies;
+mod reports;
 mod roles;
 mod rows;
 mod settings;

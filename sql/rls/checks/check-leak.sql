@@ -4,6 +4,8 @@
 -- why: WITH CHECK decides what may be written; one that does not compare the tenant lets a tenant plant or steal rows.
 -- fix: Let WITH CHECK make the same comparison as USING, and grant no UPDATE on the tenant column.
 -- suspicion: probe
+-- example: CREATE POLICY writes ON public.events FOR INSERT WITH CHECK (true);
+-- example: INSERT INTO public.events (tenant_id, title) VALUES ('…another tenant…', 'planted');  -- as the application: accepted
 WITH tables AS (
     SELECT t.oid, t.tenant_column FROM unnest($1::oid[], $2::text[], $3::boolean[]) AS t(oid, tenant_column, reachable)
      WHERE t.reachable

@@ -3,3 +3,5 @@
 -- severity: warning
 -- why: After its first transaction a custom setting reads '' and not NULL; a cast without NULLIF fails on every later query.
 -- fix: Cast nullif(current_setting('…', true), ''), or call tenancy.current_tenant_id().
+-- example: CREATE POLICY p ON public.events USING (tenant_id = current_setting('app.current_tenant_id', true)::uuid);
+-- example: SELECT * FROM public.events;  -- after COMMIT, on the same connection: invalid input syntax for type uuid: ""

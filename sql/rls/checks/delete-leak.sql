@@ -3,3 +3,6 @@
 -- severity: error
 -- why: A command without WHERE is checked against its own policies alone; a wide one takes other tenants' rows unseen.
 -- fix: Make the policy for the command compare the tenant column with the tenant in context.
+-- example: CREATE POLICY reads ON public.events FOR SELECT USING (tenant_id = tenancy.current_tenant_id());
+-- example: CREATE POLICY cleans ON public.events FOR DELETE USING (true);
+-- example: DELETE FROM public.events;  -- as the application: every tenant's rows are gone, though SELECT never showed them

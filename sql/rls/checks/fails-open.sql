@@ -4,6 +4,8 @@
 -- why: A request that forgot its tenant, or a pooled connection whose context is over, sees everybody's rows.
 -- fix: Compare the tenant column with the setting alone: NULL matches nothing.
 -- suspicion: probe
+-- example: CREATE POLICY p ON public.events USING (tenant_id = coalesce(tenancy.current_tenant_id(), tenant_id));
+-- example: SELECT * FROM public.events;  -- as the application, no tenant set: all rows
 WITH policy AS (
     SELECT p.polrelid, p.polname,
            concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid),

@@ -4,6 +4,8 @@
 -- why: The function runs as its owner; where that owner is exempt, whoever may call it reads or writes every tenant's rows.
 -- fix: Make it SECURITY INVOKER, filter by the tenant in context, or revoke EXECUTE (PUBLIC has it by default).
 -- suspicion: probe
+-- example: CREATE FUNCTION public.count_events() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM public.events';
+-- example: SELECT public.count_events();  -- as the application: counts every tenant's rows
 WITH RECURSIVE
 source AS (
     SELECT f.oid, f.proname, f.pronamespace, f.proowner, f.prokind, f.prosecdef,

@@ -3,6 +3,8 @@
 -- severity: error
 -- why: TRUNCATE does not look at policies: one tenant empties the table for all.
 -- fix: Revoke TRUNCATE; grant SELECT, INSERT, UPDATE and DELETE by name, never ALL.
+-- example: GRANT ALL ON public.events TO tenancy_app;
+-- example: TRUNCATE public.events;  -- as the application, in any tenant: the table is empty for all
 SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
        CASE c.relkind WHEN 'p' THEN 'partitioned table' WHEN 'f' THEN 'foreign table' ELSE 'table' END AS object_kind,
        '' AS detail,

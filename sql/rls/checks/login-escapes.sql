@@ -3,6 +3,8 @@
 -- severity: error
 -- why: RESET ROLE leads back to the login: what the login may do, an injected statement may do.
 -- fix: Let the application log in with a role that is a member of the application role and of nothing else.
+-- example: CREATE ROLE web LOGIN BYPASSRLS IN ROLE tenancy_app;
+-- example: SET ROLE tenancy_app; RESET ROLE; SELECT * FROM public.events;  -- logged in as web: all rows
 WITH RECURSIVE
 edge AS (
     SELECT m.member, m.roleid,

@@ -3,6 +3,9 @@
 -- severity: error
 -- why: Row-level security does not exist on materialized views: whoever may read one reads what it was filled with.
 -- fix: Revoke SELECT and hand rows out through a function or view that filters by the tenant.
+-- example: CREATE MATERIALIZED VIEW public.totals AS SELECT tenant_id, count(*) FROM public.events GROUP BY 1;
+-- example: GRANT SELECT ON public.totals TO tenancy_app;
+-- example: SELECT * FROM public.totals;  -- as the application: a line for every tenant
 WITH RECURSIVE
 depends AS (
     SELECT DISTINCT r.ev_class AS view, d.refobjid AS relation

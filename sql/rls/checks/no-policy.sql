@@ -3,6 +3,9 @@
 -- severity: warning
 -- why: With row-level security on, a command without a permissive policy is denied: the application reads nothing and fails to write.
 -- fix: Create the tenant policies for the role (`rls setup` does it), or revoke the privilege.
+-- example: ALTER TABLE public.events ENABLE ROW LEVEL SECURITY;
+-- example: GRANT SELECT, INSERT ON public.events TO tenancy_app;
+-- example: SELECT * FROM public.events;  -- as the application, in the right tenant: no rows; INSERT fails
 SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
        CASE c.relkind WHEN 'p' THEN 'partitioned table' ELSE 'table' END AS object_kind,
        string_agg(k.command, ',' ORDER BY k.command) AS detail,

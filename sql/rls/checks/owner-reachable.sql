@@ -3,6 +3,8 @@
 -- severity: error
 -- why: An owner can switch row-level security off, drop a policy or replace the table, with a single statement.
 -- fix: Give the object to a role that the application role is not a member of.
+-- example: ALTER TABLE public.events OWNER TO tenancy_app;
+-- example: ALTER TABLE public.events DISABLE ROW LEVEL SECURITY;  -- as the application: accepted, and all rows are open
 WITH held AS (
     SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
            CASE c.relkind WHEN 'p' THEN 'partitioned table' WHEN 'f' THEN 'foreign table' ELSE 'table' END AS object_kind,

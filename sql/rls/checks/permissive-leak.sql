@@ -4,6 +4,8 @@
 -- why: Permissive policies are alternatives: one that does not compare the tenant opens the table, whatever the others say.
 -- fix: Drop the policy, or make it compare the tenant column with the tenant in context.
 -- suspicion: probe
+-- example: CREATE POLICY support ON public.events FOR SELECT USING (true);
+-- example: SELECT * FROM public.events;  -- as the application, in any tenant: all rows, whatever the other policies say
 WITH tables AS (
     SELECT t.oid, t.tenant_column FROM unnest($1::oid[], $2::text[], $3::boolean[]) AS t(oid, tenant_column, reachable)
      WHERE t.reachable

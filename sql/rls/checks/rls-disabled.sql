@@ -3,6 +3,9 @@
 -- severity: error
 -- why: Without row-level security every policy on the table is ignored, and each tenant reads and writes all rows.
 -- fix: Enable and force row-level security, and create the tenant policies (`rls setup` does it).
+-- example: CREATE TABLE public.events (tenant_id uuid, title text);
+-- example: GRANT SELECT ON public.events TO tenancy_app;
+-- example: SELECT * FROM public.events;  -- as the application: all rows
 SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
        CASE c.relkind WHEN 'p' THEN 'partitioned table' WHEN 'f' THEN 'foreign table' ELSE 'table' END AS object_kind,
        '' AS detail,

@@ -3,6 +3,8 @@
 -- severity: warning
 -- why: Row-level security does not apply to a table's owner unless it is forced, nor to views and functions of that owner.
 -- fix: Force row-level security on the table.
+-- example: ALTER TABLE public.events NO FORCE ROW LEVEL SECURITY;
+-- example: SELECT * FROM public.events;  -- as the owner, or through a view or SECURITY DEFINER function of the owner: all rows
 SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
        CASE c.relkind WHEN 'p' THEN 'partitioned table' ELSE 'table' END AS object_kind,
        '' AS detail,

@@ -3,6 +3,8 @@
 -- severity: error
 -- why: BYPASSRLS passes every policy by, forced or not; SET ROLE is one statement away, for NOINHERIT members too.
 -- fix: Take the attribute from the role, or the membership from the application role.
+-- example: GRANT reporting TO tenancy_app;  -- reporting has BYPASSRLS
+-- example: SET ROLE reporting; SELECT * FROM public.events;  -- as the application: all rows
 SELECT NULL::oid AS relation, format('%I', r.rolname) AS object, 'role' AS object_kind, '' AS detail,
        CASE WHEN r.oid = $6 THEN 'the application role has BYPASSRLS'
             ELSE format('%s can become %I, which has BYPASSRLS', $6::regrole::text, r.rolname) END AS message,

@@ -3,6 +3,8 @@
 -- severity: error
 -- why: SUPERUSER passes every policy by, forced or not; SET ROLE is one statement away, for NOINHERIT members too.
 -- fix: Take the attribute from the role, or the membership from the application role.
+-- example: GRANT postgres TO tenancy_app;
+-- example: SET ROLE postgres; SELECT * FROM public.events;  -- as the application: all rows, and everything else
 SELECT NULL::oid AS relation, format('%I', r.rolname) AS object, 'role' AS object_kind, '' AS detail,
        CASE WHEN r.oid = $6 THEN 'the application role has SUPERUSER'
             ELSE format('%s can become %I, which has SUPERUSER', $6::regrole::text, r.rolname) END AS message,

@@ -4,6 +4,8 @@
 -- why: Any SQL client may set any custom variable: what a setting opens, an injected statement opens.
 -- fix: Bind the bypass to a role: a policy TO that role, or membership of it.
 -- suspicion: probe
+-- example: CREATE POLICY admins ON public.events USING (current_setting('app.is_admin', true) = 'on');
+-- example: SET app.is_admin = 'on'; SELECT * FROM public.events;  -- as the application: all rows
 WITH RECURSIVE policy AS (
     SELECT p.oid, p.polrelid, p.polname, p.polroles, t.tenant_column,
            concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)) AS expression

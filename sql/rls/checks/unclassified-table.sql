@@ -3,6 +3,9 @@
 -- severity: warning
 -- why: Nobody said whose rows these are; a tenant's data in a table without a tenant is everybody's.
 -- fix: Add a tenant column and protect the table, declare it shared, or revoke the privilege.
+-- example: CREATE TABLE public.attachments (event_id uuid, content bytea);
+-- example: GRANT SELECT ON public.attachments TO tenancy_app;
+-- example: SELECT * FROM public.attachments;  -- as the application: the files of every tenant's events
 SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
        CASE c.relkind WHEN 'p' THEN 'partitioned table' WHEN 'f' THEN 'foreign table' ELSE 'table' END AS object_kind,
        '' AS detail,

@@ -4,6 +4,9 @@
 -- why: Without security_invoker a view reads as its owner; where that owner is exempt, so is everyone who may use the view.
 -- fix: Set security_invoker on the view, or give it to a role that the policies bind.
 -- suspicion: probe
+-- example: CREATE VIEW public.all_events AS SELECT * FROM public.events;  -- by a superuser
+-- example: GRANT SELECT ON public.all_events TO tenancy_app;
+-- example: SELECT * FROM public.all_events;  -- as the application: all rows
 WITH RECURSIVE
 depends AS (
     SELECT DISTINCT r.ev_class AS view, d.refobjid AS relation

@@ -1,9 +1,10 @@
 //! `tenantctl rls`.
 
+mod checks;
+mod explain;
+mod report_file;
 mod setup;
 mod verify;
-
-pub(crate) use verify::text;
 
 use super::app::App;
 use crate::output::Printable;
@@ -14,6 +15,10 @@ pub(crate) enum Verb {
     Setup(setup::Args),
     /// Prove that no tenant can reach another's rows
     Verify(verify::Args),
+    /// List the checks of `rls verify`
+    Checks(checks::Args),
+    /// Explain a check: what an intruder does with the defect, how it is found and mended
+    Explain(explain::Args),
 }
 
 impl Verb {
@@ -21,6 +26,8 @@ impl Verb {
         Ok(match self {
             Self::Setup(args) => Box::new(args.run(app).await?),
             Self::Verify(args) => Box::new(args.run(app).await?),
+            Self::Checks(args) => Box::new(args.run()),
+            Self::Explain(args) => Box::new(args.run()?),
         })
     }
 }

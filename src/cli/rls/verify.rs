@@ -1,13 +1,15 @@
 //! `tenantctl rls verify`.
 
-use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args as ClapArgs;
 use serde::Serialize;
-use tenancy::rls::report::{self, Severity, Verdict};
+use tenancy::rls::Baseline;
+use tenancy::rls::report::{self, Form, Severity};
 use tenancy::rls::verify::{self, Options};
 
+use super::report_file::{self, ReportFile, forms};
 use crate::cli::app::App;
 use crate::output::{Format, Report, View};
 
@@ -31,31 +33,39 @@ pub(crate) struct Args {
     /// Fail on findings of this severity and above: error, warning or note
     #[arg(long, value_name = "SEVERITY", default_value = "warning")]
     fail_on: Severity,
-    /// Form of the report [default: text, or what --output says]
-    #[arg(long, value_enum, value_name = "FORM")]
+    /// Form of the report on standard output [default: text, or what --output says]
+    #[arg(long, value_name = "FORM", value_parser = forms())]
     format: Option<Form>,
-}
-
-/// The forms of a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Form {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
+    /// Write the report to a file as well, as sarif=FILE; any form, more than once
+    #[arg(long, value_name = "FORM=FILE")]
+    report: Vec<ReportFile>,
+    /// Let only what is new since an earlier report (`rls verify -o json`) fail
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
-#[serde(transparent)]
-pub(crate) struct Verified(report::Report);
+pub(crate) struct Verified {
+    #[serde(flatten)]
+    report: report::Report,
+    /// What goes to standard output where that is not data in one of the common formats.
+    #[serde(skip)]
+    text: String,
+    #[serde(skip)]
+    written: Vec<String>,
+    #[serde(skip)]
+    failure: Option<anyhow::Error>,
+}
 
 impl Args {
     pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Verified> {
         app.output.format = match self.format {
-            Some(Form::Text) => Format::Table,
             Some(Form::Json) => Format::Json,
+            Some(_) => Format::Table,
             None => app.output.format,
         };
+        let baseline = self.baseline.as_deref().map(Baseline::read).transpose()?.unwrap_or_default();
+        let files = report_file::open(&self.report)?;
         let bar = app.notes.progress("rls verify");
         let options = Options {
             app_roles: self.role,
@@ -64,6 +74,7 @@ impl Args {
             probes: !self.no_probes,
             strict: self.strict || std::env::var("CI").is_ok_and(|ci| ci == "true"),
             fail_on: self.fail_on,
+            baseline,
             lock_timeout: app.config.lock_timeout.value,
             statement_timeout: app.config.statement_timeout.value,
             progress: Some(Arc::new(move |progress| bar.set(progress.done as u64, progress.total as u64))),
@@ -75,64 +86,39 @@ impl Args {
         drop(session);
         let connect = app.options()?;
         let report = verify::verify(&connect, &options).await?;
-        Ok(Verified(report))
+        let text = self.format.unwrap_or(Form::Text).render(&report, app.output.colour)?;
+        let mut verified = Verified { report, text, written: Vec::new(), failure: None };
+        for file in files {
+            let name = file.name();
+            // What was found is told all the same.
+            match file.write(&verified.report) {
+                Ok(()) => verified.written.push(name),
+                Err(error) => verified.failure = Some(error),
+            }
+        }
+        Ok(verified)
     }
 }
 
 impl Report for Verified {
     fn view(&self) -> View {
-        View::Text(text(&self.0))
+        View::Text(self.text.clone())
     }
 
     fn ids(&self) -> Vec<String> {
-        self.0.findings.iter().map(|finding| finding.fingerprint.clone()).collect()
+        self.report.findings.iter().map(|finding| finding.fingerprint.clone()).collect()
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let stale = self.report.stale_ignores.iter().map(|stale| format!("note: {stale}"));
+        stale.chain(self.written.iter().map(|file| format!("wrote {file}"))).collect()
+    }
+
+    fn failure(&mut self) -> Option<anyhow::Error> {
+        self.failure.take()
     }
 
     fn check_failed(&self) -> bool {
-        !self.0.summary.passed
+        !self.report.summary.passed
     }
-}
-
-/// The report for people, the worst first.
-pub(crate) fn text(report: &report::Report) -> String {
-    let mut text = String::new();
-    for finding in &report.findings {
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "{}: {} on {} {}",
-            finding.severity.as_str(),
-            finding.check,
-            finding.object_kind,
-            finding.object
-        );
-        for (label, value) in
-            [("", &finding.message), ("evidence: ", &finding.evidence), ("fix: ", &finding.fix)]
-        {
-            if !value.is_empty() {
-                let _ = writeln!(text, "  {label}{}", value.replace('\n', "\n    "));
-            }
-        }
-    }
-    for unproven in &report.not_proven {
-        let _ = writeln!(text, "not proven: {}\n  {}", unproven.object, unproven.reason);
-    }
-    if !text.is_empty() {
-        text.push('\n');
-    }
-    let summary = &report.summary;
-    let proven = report.tables.iter().filter(|table| table.verdict == Verdict::Proven).count();
-    let _ = writeln!(
-        text,
-        "{}: {} tables, {proven} proven; {} checks; {} attacks tried, {} failed; {} errors, {} warnings, {} notes",
-        if summary.passed { "passed" } else { "FAILED" },
-        summary.tables,
-        summary.checks,
-        report.attempts.tried,
-        report.attempts.failed,
-        summary.errors,
-        summary.warnings,
-        summary.notes,
-    );
-    text
 }
