@@ -2,6 +2,7 @@
 
 mod catalog;
 pub mod check;
+pub mod contract;
 mod probe;
 pub mod report;
 mod scope;
@@ -9,6 +10,7 @@ pub mod setup;
 pub mod verify;
 
 pub use check::Check;
+pub use contract::Contract;
 pub use probe::Progress;
 pub use report::{Finding, NotProven, Report, Severity};
 pub use verify::{Options, verify};

@@ -1,10 +1,13 @@
 //! `tenantctl rls verify`.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args as ClapArgs;
 use serde::Serialize;
+use tenancy::Error;
+use tenancy::rls::Contract;
 use tenancy::rls::report::{self, Severity, Verdict};
 use tenancy::rls::verify::{self, Options};
 
@@ -22,6 +25,9 @@ pub(crate) struct Args {
     /// Application role to attack as (may be given more than once) [default: the control plane's]
     #[arg(long, value_name = "ROLE")]
     role: Vec<String>,
+    /// Isolation contract of a platform that this tool does not manage (`rls contract init` guesses one)
+    #[arg(long, value_name = "FILE")]
+    contract: Option<PathBuf>,
     /// Read the catalogue only, and attack nothing
     #[arg(long)]
     no_probes: bool,
@@ -56,9 +62,11 @@ impl Args {
             Some(Form::Json) => Format::Json,
             None => app.output.format,
         };
+        let contract = self.contract.as_deref().map(Contract::read).transpose()?;
         let bar = app.notes.progress("rls verify");
         let options = Options {
             app_roles: self.role,
+            contract,
             tables: self.table,
             checks: self.check,
             probes: !self.no_probes,
@@ -69,12 +77,20 @@ impl Args {
             progress: Some(Arc::new(move |progress| bar.set(progress.done as u64, progress.total as u64))),
             ..Options::default()
         };
-        // Makes sure that there is a control plane of the right version.
-        let mut session = app.session().await?;
-        session.begin_checked().await?.rollback().await?;
-        drop(session);
+        if options.contract.is_none() {
+            // Makes sure that there is a control plane of the right version.
+            let mut session = app.session().await?;
+            session.begin_checked().await?.rollback().await?;
+        }
         let connect = app.options()?;
-        let report = verify::verify(&connect, &options).await?;
+        let report =
+            verify::verify(&connect, &options).await.map_err(|error| match (error, &self.contract) {
+                // What the contract names is not there: say in which file.
+                (Error::Configuration { what, hint }, Some(file)) => {
+                    Error::Configuration { what: format!("{}: {what}", file.display()), hint }
+                }
+                (error, _) => error,
+            })?;
         Ok(Verified(report))
     }
 }
