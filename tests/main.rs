@@ -14,6 +14,8 @@ mod plan;
 #[cfg(test)]
 mod readme;
 #[cfg(test)]
+mod rls_contract;
+#[cfg(test)]
 mod rls_setup;
 #[cfg(test)]
 mod rls_verify;

@@ -1,6 +1,7 @@
 -- The tenant tables: registered ones with their partitions and inheritance children, and whatever has a column named
 -- like a tenant column. And the shared ones, with theirs.
--- $1 registered relations, $2 their kinds, $3 their tenant columns, $4 names of tenant columns, $5 roles in reach
+-- $1 registered relations, $2 their kinds, $3 their tenant columns, $4 names of tenant columns, $5 roles in reach, $6 the
+-- schemas to look at beside what is registered, none for all
 WITH RECURSIVE
 registered AS (
     SELECT DISTINCT ON (r.oid) * FROM unnest($1::oid[], $2::text[], $3::text[]) AS r(oid, kind, tenant_column)
@@ -30,7 +31,8 @@ tables AS (
       FROM relation r
       LEFT JOIN LATERAL (SELECT * FROM classified k WHERE k.oid = r.oid ORDER BY registered DESC LIMIT 1) k ON true
       LEFT JOIN named m ON m.oid = r.oid
-     WHERE k.oid IS NOT NULL OR m.oid IS NOT NULL
+     WHERE k.oid IS NOT NULL
+        OR m.oid IS NOT NULL AND (cardinality($6::text[]) = 0 OR r.nspname = ANY ($6::text[]))
 )
 SELECT t.oid, format('%I.%I', t.nspname, t.relname) AS name, t.nspname::text AS schema, t.relname::text AS relname,
        CASE t.relkind WHEN 'p' THEN 'partitioned table' WHEN 'f' THEN 'foreign table' ELSE 'table' END AS object_kind,

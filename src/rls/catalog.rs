@@ -42,6 +42,7 @@ pub(crate) async fn run(
     let reachable: Vec<bool> = scope.tables.iter().map(|table| table.reachable).collect();
     let roles: Vec<Oid> = scope.roles.iter().map(|role| role.oid).collect();
     let settable: Vec<Oid> = scope.roles.iter().filter(|role| role.settable).map(|role| role.oid).collect();
+    let settings = scope.acting.settings();
     let mut found = Vec::new();
     for check in checks {
         let Some(query) = check.query() else { continue };
@@ -53,12 +54,16 @@ pub(crate) async fn run(
             .bind(&settable)
             .bind(scope.app.oid)
             .bind(&scope.shared)
-            .bind(&scope.context_setting)
+            .bind(scope.acting.setting())
             .bind(scope.owner_role)
             .bind(&scope.admins)
+            .bind(&settings)
             .fetch_all(&mut *connection)
             .await?;
         for row in rows {
+            if row.relation.is_some_and(|oid| scope.elsewhere.contains(&oid)) {
+                continue;
+            }
             let severity = match row.severity {
                 Some(severity) => severity.parse::<Severity>()?,
                 None => check.severity,

@@ -2,6 +2,7 @@
 
 mod catalog;
 pub mod check;
+pub mod contract;
 pub mod ignore;
 mod probe;
 pub mod report;
@@ -10,6 +11,7 @@ pub mod setup;
 pub mod verify;
 
 pub use check::Check;
+pub use contract::Contract;
 pub use ignore::{Baseline, Ignore};
 pub use probe::Progress;
 pub use report::{Finding, NotProven, Report, Severity};

@@ -3,7 +3,8 @@
 use sqlx::postgres::PgConnection;
 use sqlx::postgres::types::Oid;
 
-use crate::Result;
+use crate::rls::contract::{Acting, Contract};
+use crate::{Error, Result};
 
 /// Who runs the verification, on what server.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -61,11 +62,14 @@ pub(crate) struct Scope {
     pub(crate) roles: Vec<Role>,
     pub(crate) tables: Vec<Table>,
     pub(crate) shared: Vec<Oid>,
-    pub(crate) context_setting: String,
+    /// How a transaction says which tenant it serves.
+    pub(crate) acting: Acting,
     /// The control plane's owner, whose members administer.
     pub(crate) owner_role: Option<Oid>,
     /// Roles that may cross tenants on purpose.
     pub(crate) admins: Vec<Oid>,
+    /// Tables that nobody asked about: those of schemas which the contract leaves out.
+    pub(crate) elsewhere: Vec<Oid>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -92,13 +96,14 @@ pub(crate) async fn load(
     app_role: &str,
     tenant_columns: &[String],
     context_setting: &str,
+    contract: Option<&Contract>,
 ) -> Result<Scope> {
     let mut roles: Vec<Role> = sqlx::query_as(include_str!("../../sql/rls/roles.sql"))
         .bind(app_role)
         .fetch_all(&mut *connection)
         .await?;
     let Some(app) = roles.iter().find(|role| role.name == app_role).cloned() else {
-        return Err(crate::Error::NotFound { kind: "role", name: app_role.into(), suggestion: None });
+        return Err(Error::NotFound { kind: "role", name: app_role.into(), suggestion: None });
     };
     let owner_role: Option<Oid> = if session.has_role_name {
         sqlx::query_scalar(
@@ -109,7 +114,7 @@ pub(crate) async fn load(
     } else {
         None
     };
-    let admins: Vec<Oid> = if session.has_role_name {
+    let mut admins: Vec<Oid> = if session.has_role_name {
         sqlx::query_scalar(
             "SELECT oid FROM pg_catalog.pg_roles WHERE rolname IN (tenancy.role_name('admin'), tenancy.role_name('owner'))",
         )
@@ -125,26 +130,37 @@ pub(crate) async fn load(
         .fetch_all(&mut *connection)
         .await?;
     roles.extend(logins);
-    let registered: Vec<Registered> = if session.has_registry {
+    let registered: Vec<Registered> = if let Some(contract) = contract {
+        admins.extend(declared_roles(connection, contract).await?);
+        declared_tables(connection, contract).await?
+    } else if session.has_registry {
         sqlx::query_as(include_str!("../../sql/rls/registry.sql")).fetch_all(&mut *connection).await?
     } else {
         Vec::new()
     };
-    let mut names = tenant_columns.to_vec();
+    let mut names = contract.map_or(tenant_columns, |contract| &contract.tenant_column).to_vec();
     // A key called id says nothing about other tables; any other name that is registered somewhere does.
     for column in registered.iter().filter_map(|table| table.tenant_column.as_ref()) {
         if column != "id" && !names.contains(column) {
             names.push(column.clone());
         }
     }
+    let schemas = contract.map(|contract| contract.schemas.clone()).unwrap_or_default();
     let all: Vec<Table> = sqlx::query_as(include_str!("../../sql/rls/scope.sql"))
         .bind(registered.iter().map(|table| table.oid).collect::<Vec<_>>())
         .bind(registered.iter().map(|table| table.kind.clone()).collect::<Vec<_>>())
         .bind(registered.iter().map(|table| table.tenant_column.clone()).collect::<Vec<_>>())
         .bind(names)
         .bind(roles.iter().map(|role| role.oid).collect::<Vec<_>>())
+        .bind(&schemas)
         .fetch_all(&mut *connection)
         .await?;
+    let elsewhere = if schemas.is_empty() { Vec::new() } else { outside(connection, &schemas).await? };
+    let acting = match contract {
+        Some(contract) => Acting::of(&contract.context, app_role)
+            .map_err(|what| Error::Configuration { what, hint: None })?,
+        None => Acting::plain(context_setting),
+    };
     let (tables, shared): (Vec<Table>, Vec<Table>) =
         all.into_iter().partition(|table| table.kind == "tenant");
     Ok(Scope {
@@ -152,8 +168,69 @@ pub(crate) async fn load(
         roles,
         tables,
         shared: shared.iter().map(|table| table.oid).collect(),
-        context_setting: context_setting.into(),
+        acting,
         owner_role,
         admins,
+        elsewhere,
     })
+}
+
+/// The tables that a contract names, whatever their columns are called.
+async fn declared_tables(connection: &mut PgConnection, contract: &Contract) -> Result<Vec<Registered>> {
+    let tenants = contract.tables.iter().map(|(name, column)| ("tables", name, Some(column)));
+    let shared = contract.shared_tables.iter().map(|name| ("shared_tables", name, None));
+    let mut found = Vec::new();
+    for (key, name, column) in tenants.chain(shared) {
+        let (oid, has_column): (Option<Oid>, bool) =
+            sqlx::query_as(include_str!("../../sql/rls/declared_table.sql"))
+                .bind(name)
+                .bind(column)
+                .fetch_one(&mut *connection)
+                .await?;
+        let wrong = |what: String| Error::Configuration { what: format!("{key}: {what}"), hint: None };
+        let oid = oid.ok_or_else(|| wrong(format!("there is no table {name:?}")))?;
+        if let (Some(column), false) = (column, has_column) {
+            return Err(wrong(format!("table {name:?} has no column {column:?}")));
+        }
+        let kind = if column.is_some() { "tenant" } else { "shared" };
+        found.push(Registered { oid, kind: kind.into(), tenant_column: column.cloned() });
+    }
+    Ok(found)
+}
+
+/// The roles that a contract lets cross.
+async fn declared_roles(connection: &mut PgConnection, contract: &Contract) -> Result<Vec<Oid>> {
+    let mut found = Vec::new();
+    for name in &contract.admin_roles {
+        let oid: Option<Oid> = sqlx::query_scalar("SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1")
+            .bind(name)
+            .fetch_optional(&mut *connection)
+            .await?;
+        let missing =
+            || Error::Configuration { what: format!("admin_roles: there is no role {name:?}"), hint: None };
+        found.push(oid.ok_or_else(missing)?);
+    }
+    Ok(found)
+}
+
+/// The tables of all other schemas.
+async fn outside(connection: &mut PgConnection, schemas: &[String]) -> Result<Vec<Oid>> {
+    for name in schemas {
+        let known: bool =
+            sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)")
+                .bind(name)
+                .fetch_one(&mut *connection)
+                .await?;
+        if !known {
+            return Err(Error::Configuration {
+                what: format!("schemas: there is no schema {name:?}"),
+                hint: None,
+            });
+        }
+    }
+    let query = sqlx::query_scalar(
+        "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+          WHERE c.relkind IN ('r', 'p', 'f') AND n.nspname <> ALL ($1::text[])",
+    );
+    Ok(query.bind(schemas).fetch_all(connection).await?)
 }

@@ -9,6 +9,7 @@ use sqlx::{Connection, Executor};
 
 use crate::rls::catalog::{self, Suspicion};
 use crate::rls::check::{self, Check};
+use crate::rls::contract::Contract;
 use crate::rls::ignore::{Baseline, Ignore};
 use crate::rls::probe::{self, Progress, Results};
 use crate::rls::report::{Finding, NotProven, Report, Severity, Source, Summary, fingerprint};
@@ -32,6 +33,9 @@ pub struct Options {
     pub tenant_columns: Vec<String>,
     /// The setting that carries the tenant.
     pub context_setting: String,
+    /// What the platform's own people say about it; then the control plane's registry does not count, nor do
+    /// `tenant_columns` and `context_setting`.
+    pub contract: Option<Contract>,
     /// Whether to attack, or leave it at the catalogue.
     pub probes: bool,
     /// Whether what is not proven counts as failed.
@@ -58,6 +62,7 @@ impl Default for Options {
             checks: Vec::new(),
             tenant_columns: vec!["tenant_id".into()],
             context_setting: "app.current_tenant_id".into(),
+            contract: None,
             probes: true,
             strict: false,
             fail_on: Severity::Warning,
@@ -96,6 +101,8 @@ pub async fn verify(connect: &PgConnectOptions, options: &Options) -> Result<Rep
     let session = scope::session(&mut connection).await?;
     let roles = if !options.app_roles.is_empty() {
         options.app_roles.clone()
+    } else if let Some(contract) = &options.contract {
+        contract.app_roles.clone()
     } else if session.has_role_name {
         vec![scope::default_role(&mut connection).await?]
     } else {
@@ -103,7 +110,7 @@ pub async fn verify(connect: &PgConnectOptions, options: &Options) -> Result<Rep
             field: "role",
             value: String::new(),
             reason: "the database has no control plane that would name the application role".into(),
-            hint: Some("name the role that the application runs as".into()),
+            hint: Some("name the role that the application runs as, or give an isolation contract".into()),
         });
     };
     let mut report = Report {
@@ -125,9 +132,15 @@ pub async fn verify(connect: &PgConnectOptions, options: &Options) -> Result<Rep
         strict: options.strict,
     };
     for role in &roles {
-        let mut scope =
-            scope::load(&mut connection, &session, role, &options.tenant_columns, &options.context_setting)
-                .await?;
+        let mut scope = scope::load(
+            &mut connection,
+            &session,
+            role,
+            &options.tenant_columns,
+            &options.context_setting,
+            options.contract.as_ref(),
+        )
+        .await?;
         let suspicions = catalog::run(&mut connection, &scope, &checks).await?;
         let suspicions = narrow(&mut scope, suspicions, &options.tables)?;
         report.summary.tables = report.summary.tables.max(scope.tables.len());

@@ -35,7 +35,7 @@ whole AS (
 setting AS (
     SELECT p.oid, string_agg(DISTINCT coalesce(m.found[1], 'a setting whose name is put together'), ', ') AS names
       FROM whole p CROSS JOIN LATERAL regexp_matches(p.text, 'current_setting\(\s*(?:''+([^'']+)''|[^''\s])', 'gi') AS m(found)
-     WHERE lower(m.found[1]) IS DISTINCT FROM lower($8::text)
+     WHERE m.found[1] IS NULL OR lower(m.found[1]) <> ALL (SELECT lower(s.name) FROM unnest($11::text[]) AS s(name))
      GROUP BY p.oid
 )
 SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,

@@ -18,7 +18,10 @@ SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
               CASE WHEN bool_or(has_table_privilege(role.oid, c.oid, 'UPDATE')
                                 OR has_any_column_privilege(role.oid, c.oid, 'UPDATE')) THEN 'UPDATE' END,
               CASE WHEN bool_or(has_table_privilege(role.oid, c.oid, 'DELETE')) THEN 'DELETE' END)) AS evidence,
-       format('SELECT tenancy.share(%L);', format('%I.%I', n.nspname, c.relname)) AS fix,
+       -- A platform that is not managed declares it in its contract.
+       CASE WHEN to_regproc('tenancy.share') IS NOT NULL THEN format('SELECT tenancy.share(%L);', format('%I.%I', n.nspname, c.relname))
+            ELSE format('REVOKE ALL ON %I.%I FROM PUBLIC, %s;', n.nspname, c.relname, string_agg(DISTINCT role.oid::regrole::text, ', '))
+       END AS fix,
        NULL::text AS severity
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -43,7 +46,8 @@ SELECT c.oid, format('%I.%I', n.nspname, c.relname),
        CASE WHEN a.attname IS NULL
             THEN format('REVOKE INSERT, UPDATE, DELETE ON %I.%I FROM PUBLIC, %s;', n.nspname, c.relname,
                         string_agg(DISTINCT quote_ident(r.rolname), ', '))
-            ELSE format('SELECT tenancy.protect(%L);', format('%I.%I', n.nspname, c.relname)) END,
+            WHEN to_regproc('tenancy.protect') IS NOT NULL THEN format('SELECT tenancy.protect(%L);', format('%I.%I', n.nspname, c.relname))
+            ELSE format('ALTER TABLE %I.%I ENABLE ROW LEVEL SECURITY;', n.nspname, c.relname) END,
        CASE WHEN a.attname IS NULL THEN 'warning' ELSE 'error' END
   FROM unnest($7::oid[]) AS s(oid)
   JOIN pg_class c ON c.oid = s.oid

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use clap::Args as ClapArgs;
 use serde::Serialize;
-use tenancy::rls::Baseline;
+use tenancy::Error;
 use tenancy::rls::report::{self, Form, Severity};
 use tenancy::rls::verify::{self, Options};
+use tenancy::rls::{Baseline, Contract};
 
 use super::report_file::{self, ReportFile, forms};
 use crate::cli::app::App;
@@ -24,6 +25,9 @@ pub(crate) struct Args {
     /// Application role to attack as (may be given more than once) [default: the control plane's]
     #[arg(long, value_name = "ROLE")]
     role: Vec<String>,
+    /// Isolation contract of a platform that this tool does not manage (`rls contract init` guesses one)
+    #[arg(long, value_name = "FILE")]
+    contract: Option<PathBuf>,
     /// Read the catalogue only, and attack nothing
     #[arg(long)]
     no_probes: bool,
@@ -66,9 +70,12 @@ impl Args {
         };
         let baseline = self.baseline.as_deref().map(Baseline::read).transpose()?.unwrap_or_default();
         let files = report_file::open(&self.report)?;
+        let contract = self.contract.as_deref().map(Contract::read).transpose()?;
         let bar = app.notes.progress("rls verify");
         let options = Options {
             app_roles: self.role,
+            ignore: contract.iter().flat_map(|contract| contract.ignore.clone()).collect(),
+            contract,
             tables: self.table,
             checks: self.check,
             probes: !self.no_probes,
@@ -80,12 +87,20 @@ impl Args {
             progress: Some(Arc::new(move |progress| bar.set(progress.done as u64, progress.total as u64))),
             ..Options::default()
         };
-        // Makes sure that there is a control plane of the right version.
-        let mut session = app.session().await?;
-        session.begin_checked().await?.rollback().await?;
-        drop(session);
+        if options.contract.is_none() {
+            // Makes sure that there is a control plane of the right version.
+            let mut session = app.session().await?;
+            session.begin_checked().await?.rollback().await?;
+        }
         let connect = app.options()?;
-        let report = verify::verify(&connect, &options).await?;
+        let report =
+            verify::verify(&connect, &options).await.map_err(|error| match (error, &self.contract) {
+                // What the contract names is not there: say in which file.
+                (Error::Configuration { what, hint }, Some(file)) => {
+                    Error::Configuration { what: format!("{}: {what}", file.display()), hint }
+                }
+                (error, _) => error,
+            })?;
         let text = self.format.unwrap_or(Form::Text).render(&report, app.output.colour)?;
         let mut verified = Verified { report, text, written: Vec::new(), failure: None };
         for file in files {

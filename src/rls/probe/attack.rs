@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::db::quote::{ident, literal};
+use crate::rls::contract::Acting;
 use crate::rls::probe::openers::Openers;
 use crate::rls::probe::row::Values;
 use crate::rls::probe::runner::{Item, Outcome};
@@ -15,6 +16,8 @@ pub(crate) enum Context {
     Unset,
     /// It reads ''.
     Empty,
+    /// It is well-formed and names nobody.
+    Hollow,
     /// It is no tenant's key at all.
     Garbage,
     /// It is a key of the right kind that no tenant has.
@@ -30,6 +33,7 @@ impl Context {
         match self {
             Self::Unset => "without a context",
             Self::Empty => "in an empty context",
+            Self::Hollow => "in a context that names nobody",
             Self::Garbage => "in the context 'not-a-tenant; --'",
             Self::Unknown => "in the context of a tenant that does not exist",
             Self::A => "in the context of tenant A",
@@ -95,11 +99,17 @@ pub(crate) struct Target<'a> {
     pub(crate) spares: &'a [Option<Values>; 2],
     /// Keys of A, B and of a tenant that does not exist, as the tenant column holds them.
     pub(crate) tenants: [String; 3],
-    pub(crate) context_setting: &'a str,
+    pub(crate) acting: &'a Acting,
     /// Statements that take away what references the table.
     pub(crate) clear: &'a [String],
     /// What the policies name that might open them.
     pub(crate) openers: Option<&'a Openers>,
+    /// Those that take away no more than B's, where A's make the user a member.
+    pub(crate) clear_other: Vec<String>,
+    /// What a user of A would do to become a member of B.
+    pub(crate) join: Vec<String>,
+    /// Whether a row that the probes did not make themselves references the table.
+    pub(crate) entangled: bool,
     /// Where the oracle is not exempt from the policies itself: the role and settings that it asks as.
     pub(crate) oracle_role: Option<&'a str>,
 }
@@ -118,12 +128,27 @@ impl Target<'_> {
     pub(crate) fn after(&self) -> Vec<(Attack, Item)> {
         use Command::{Delete, Insert, MoveIn, MoveOut, OwnInsert, Read, Update};
         let mut all = Vec::new();
-        for context in [Context::Empty, Context::Garbage, Context::Unknown] {
+        let hollow = self.acting.hollow().map(|_| Context::Hollow);
+        for context in [Context::Empty, Context::Garbage, Context::Unknown].into_iter().chain(hollow) {
             all.extend(self.in_context(context, None, &[Read, Insert, Update, Delete]));
         }
         all.extend(self.in_context(Context::A, None, &[Read, Insert, Update, MoveOut, MoveIn, Delete]));
         if self.privileges.selects.is_empty() {
             all.extend(self.in_context(Context::A, None, &[OwnInsert]));
+        }
+        if !self.clear_other.is_empty() {
+            for (attack, mut item) in self.in_context(Context::A, None, &[Delete]) {
+                item.prep.clone_from(&self.clear_other);
+                all.push((attack, item));
+            }
+        }
+        for statement in &self.join {
+            let mut item = self.item(Context::A, None);
+            item.attempts.push(statement.clone());
+            all.push((
+                Attack { context: Context::A, command: Insert, spoof: None, flag: None, counts: false },
+                item,
+            ));
         }
         all.extend(self.in_context(Context::B, None, &[Read]));
         let Some(openers) = self.openers else { return all };
@@ -143,7 +168,7 @@ impl Target<'_> {
         for (setting, value) in &openers.spoofs {
             let spoof = Some((setting.clone(), value.clone()));
             let contexts: &[Context] =
-                if setting == self.context_setting { &[Context::A] } else { &[Context::Empty, Context::A] };
+                if self.acting.uses(setting) { &[Context::A] } else { &[Context::Empty, Context::A] };
             for context in contexts {
                 all.extend(self.in_context(*context, spoof.clone(), &[Read, Insert, Delete]));
             }
@@ -173,15 +198,15 @@ impl Target<'_> {
     }
 
     fn settings(&self, context: Context) -> BTreeMap<String, String> {
-        let value = match context {
-            Context::Unset => return BTreeMap::new(),
-            Context::Empty => String::new(),
-            Context::Garbage => "not-a-tenant; --".into(),
-            Context::Unknown => self.tenants[2].clone(),
-            Context::A => self.tenants[0].clone(),
-            Context::B => self.tenants[1].clone(),
-        };
-        BTreeMap::from([(self.context_setting.to_string(), value)])
+        match context {
+            Context::Unset => BTreeMap::new(),
+            Context::Empty => self.acting.blank(),
+            Context::Hollow => self.acting.with("", ""),
+            Context::Garbage => self.acting.with("not-a-tenant; --", "not-a-tenant; --"),
+            Context::Unknown => self.acting.tenant(&self.tenants[2], 2),
+            Context::A => self.acting.tenant(&self.tenants[0], 0),
+            Context::B => self.acting.tenant(&self.tenants[1], 1),
+        }
     }
 
     fn item(&self, context: Context, spoof: Option<&(String, String)>) -> Item {
@@ -362,12 +387,15 @@ impl Target<'_> {
 
     /// What the outcome means, given what the oracle saw before.
     pub(crate) fn judge(&self, attack: &Attack, item: &Item, outcome: &Outcome, baseline: &str) -> Meaning {
-        let stranger =
-            matches!(attack.context, Context::Unset | Context::Empty | Context::Garbage | Context::Unknown);
+        let stranger = !matches!(attack.context, Context::A | Context::B);
         let told = |what: &str| self.evidence(attack, item, outcome, what);
         if let Some(error) = outcome.error() {
             // No canary references the table any more: a reference that objects belongs to a row of somebody else.
-            if attack.command == Command::Delete && outcome.prepped && error.code == "23503" {
+            if attack.command == Command::Delete
+                && outcome.prepped
+                && !self.entangled
+                && error.code == "23503"
+            {
                 return Meaning::Leak(told(&format!("reached rows of other tenants: {}", error.message)));
             }
             return match error.code.as_str() {

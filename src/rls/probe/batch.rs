@@ -35,6 +35,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) functions: Vec<Function>,
     /// The tables in scope, by oid.
     pub(crate) tables: BTreeMap<u32, &'a Table>,
+    /// For each statement of the contract's preparation the table that it adds rows to.
+    pub(crate) prepared: Vec<Option<u32>>,
 }
 
 /// Tables that are attacked in one transaction.
@@ -52,6 +54,15 @@ struct Front<'a> {
     privileges: &'a Privileges,
     tried: Vec<Tried>,
     unset: bool,
+}
+
+/// What the outcomes are seen against.
+struct Sight<'s> {
+    clear: &'s BTreeMap<u32, Vec<String>>,
+    unknown: uuid::Uuid,
+    baselines: &'s BTreeMap<u32, String>,
+    /// Why the contract's preparation did not work.
+    unprepared: Option<String>,
 }
 
 impl<'a> Batch<'a> {
@@ -76,7 +87,6 @@ impl<'a> Batch<'a> {
     ) -> Result<usize> {
         let scope = self.shared.scope;
         let settings = self.shared.settings;
-        let setting = scope.context_setting.as_str();
         connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
         connection
             .execute(sqlx::raw_sql(trusted(format!(
@@ -86,21 +96,27 @@ impl<'a> Batch<'a> {
                 settings.lock_timeout.as_millis()
             ))))
             .await?;
-        let preset: Option<String> = sqlx::query_scalar("SELECT pg_catalog.current_setting($1, true)")
-            .bind(setting)
-            .fetch_one(&mut *connection)
-            .await?;
+        let preset: bool = sqlx::query_scalar(
+            "SELECT coalesce(bool_or(pg_catalog.current_setting(s.name, true) IS NOT NULL), false) FROM \
+             pg_catalog.unnest($1::text[]) AS s(name)",
+        )
+        .bind(scope.acting.settings())
+        .fetch_one(&mut *connection)
+        .await?;
         let ids = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
         let mut seeder = Seeder {
             nodes: &self.nodes,
             tenants: [ids[0], ids[1]],
-            context_setting: setting,
+            acting: &scope.acting,
             canaries: Canaries::default(),
         };
         let mut fronts = self.fronts();
         let hand = |role, in_context| Hand { role, in_context };
-        if self.shared.privileged && preset.is_none() {
+        let mut unprepared = None;
+        let early = self.shared.privileged && !preset;
+        if early {
             seeder.fill(connection, &[hand(Maker::Home, false)]).await?;
+            unprepared = self.prepare(connection, &seeder).await?;
             let clear = self.clear(&seeder);
             self.fight(connection, &mut fronts, &seeder, &clear, ids[2], true).await?;
         }
@@ -113,11 +129,15 @@ impl<'a> Batch<'a> {
             };
             seeder.fill(connection, &hands).await?;
         }
+        if !early || unprepared.is_some() {
+            unprepared = self.prepare(connection, &seeder).await?;
+        }
         let clear = self.clear(&seeder);
         self.fight(connection, &mut fronts, &seeder, &clear, ids[2], false).await?;
         let baselines = self.baselines(connection, &fronts, &seeder, ids[2]).await?;
         self.doors(connection, &seeder, results).await?;
-        self.verdicts(&fronts, &seeder, &clear, ids[2], &baselines, results);
+        let view = Sight { clear: &clear, unknown: ids[2], baselines: &baselines, unprepared };
+        self.verdicts(&fronts, &seeder, &view, results);
         let done = done + self.targets.len();
         if let Some(progress) = settings.progress {
             progress(Progress { done, total: self.shared.tables.len() });
@@ -138,13 +158,13 @@ impl<'a> Batch<'a> {
     }
 
     fn clear(&self, seeder: &Seeder<'_>) -> BTreeMap<u32, Vec<String>> {
-        self.targets.iter().map(|oid| (*oid, seeder.clear_dependents(*oid))).collect()
+        self.targets.iter().map(|oid| (*oid, seeder.clear_dependents(*oid, &[0, 1]))).collect()
     }
 
-    fn openers(&self, other: uuid::Uuid) -> BTreeMap<u32, Openers> {
+    fn openers(&self, other: &str) -> BTreeMap<u32, Openers> {
         let of = |oid: &u32| {
             let (node, policies) = (self.nodes.get(oid)?, self.shared.policies.get(oid)?);
-            Some((*oid, openers(node, policies, &self.shared.scope.context_setting, &other.to_string())))
+            Some((*oid, openers(node, policies, &self.shared.scope.acting, other)))
         };
         self.targets.iter().filter_map(of).collect()
     }
@@ -159,7 +179,8 @@ impl<'a> Batch<'a> {
         unknown: uuid::Uuid,
         unset: bool,
     ) -> Result<()> {
-        let openers = self.openers(seeder.tenants[1]);
+        let other = seeder.acting.key(1).map_or_else(|| seeder.tenants[1].to_string(), String::from);
+        let openers = self.openers(&other);
         let mut pending: Vec<(usize, crate::rls::probe::attack::Attack)> = Vec::new();
         let mut items: Vec<Item> = Vec::new();
         for (at, front) in fronts.iter_mut().enumerate() {
@@ -196,17 +217,23 @@ impl<'a> Batch<'a> {
         let node = self.nodes.get(&oid)?;
         let column = node.column(node.tenant?)?;
         let rows = seeder.canaries.rows.get(&oid)?;
-        let [a, b] = seeder.tenants;
         Some(Target {
             node,
             role: &role.name,
             privileges,
             rows,
             spares: seeder.canaries.spares.get(&oid).unwrap_or(NONE),
-            tenants: [a, b, unknown].map(|id| tenant_value(column, &id)),
-            context_setting: &self.shared.scope.context_setting,
+            tenants: [seeder.key(column, 0), seeder.key(column, 1), tenant_value(column, &unknown)],
+            acting: &self.shared.scope.acting,
             clear: clear.get(&oid).map(Vec::as_slice).unwrap_or_default(),
             openers: openers.get(&oid),
+            clear_other: if self.shared.prepared.is_empty() {
+                Vec::new()
+            } else {
+                seeder.clear_dependents(oid, &[1])
+            },
+            join: self.join(oid, seeder),
+            entangled: self.entangled(oid, seeder),
             oracle_role: (!self.shared.privileged).then_some(self.shared.scope.app.name.as_str()),
         })
     }
@@ -251,7 +278,7 @@ impl<'a> Batch<'a> {
         let house = House {
             nodes: &self.nodes,
             canaries: &seeder.canaries,
-            context_setting: &self.shared.scope.context_setting,
+            acting: &self.shared.scope.acting,
             roles: &roles,
         };
         let views = house.try_views(connection, &self.shared.views).await?;
@@ -262,30 +289,28 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    fn verdicts(
-        &self,
-        fronts: &[Front<'a>],
-        seeder: &Seeder<'_>,
-        clear: &BTreeMap<u32, Vec<String>>,
-        unknown: uuid::Uuid,
-        baselines: &BTreeMap<u32, String>,
-        results: &mut Results,
-    ) {
+    fn verdicts(&self, fronts: &[Front<'a>], seeder: &Seeder<'_>, view: &Sight<'_>, results: &mut Results) {
         let openers = BTreeMap::new();
         for oid in &self.targets {
             let Some(table) = self.shared.scope.tables.iter().find(|table| table.oid.0 == *oid) else {
                 continue;
             };
-            let mut reasons: BTreeSet<String> = BTreeSet::new();
+            let mut reasons: BTreeSet<String> = view.unprepared.iter().cloned().collect();
             let (mut leaked, mut tried) = (false, 0);
             for front in fronts.iter().filter(|front| front.oid == *oid) {
-                let Some(target) =
-                    self.target(*oid, front.role, front.privileges, seeder, clear, &openers, unknown)
-                else {
+                let Some(target) = self.target(
+                    *oid,
+                    front.role,
+                    front.privileges,
+                    seeder,
+                    view.clear,
+                    &openers,
+                    view.unknown,
+                ) else {
                     reasons.insert(self.why_not(table, seeder));
                     continue;
                 };
-                let baseline = baselines.get(oid).map(String::as_str).unwrap_or_default();
+                let baseline = view.baselines.get(oid).map(String::as_str).unwrap_or_default();
                 if baseline.is_empty() {
                     reasons.insert(
                         "the rows that were made cannot be seen by whoever runs the verification".into(),

@@ -7,6 +7,7 @@ use sqlx::postgres::types::Oid;
 
 use crate::Result;
 use crate::db::quote::{ident, literal};
+use crate::rls::contract::Acting;
 use crate::rls::probe::attack::counts;
 use crate::rls::probe::runner::{self, Item};
 use crate::rls::probe::schema::Node;
@@ -48,7 +49,7 @@ pub(crate) struct Doors {
 pub(crate) struct House<'a> {
     pub(crate) nodes: &'a BTreeMap<u32, Node>,
     pub(crate) canaries: &'a Canaries,
-    pub(crate) context_setting: &'a str,
+    pub(crate) acting: &'a Acting,
     /// Name of each role, by oid.
     pub(crate) roles: &'a BTreeMap<u32, String>,
 }
@@ -82,8 +83,9 @@ impl House<'_> {
         own.take(6).cloned().collect()
     }
 
-    fn context(&self, value: &str) -> BTreeMap<String, String> {
-        BTreeMap::from([(self.context_setting.to_string(), value.to_string())])
+    /// The settings of A (0) or B (1), who has this key, or of nobody.
+    fn context(&self, tenant: Option<(usize, &str)>) -> BTreeMap<String, String> {
+        tenant.map_or_else(|| self.acting.blank(), |(which, key)| self.acting.tenant(key, which))
     }
 
     /// Reads every view as its role in the contexts of A and B and in none, and as the oracle.
@@ -121,7 +123,8 @@ impl House<'_> {
                 ),
             ];
             let role = self.roles.get(&view.role.0).cloned();
-            for (role, context) in [(role.clone(), a), (role.clone(), ""), (role, b), (None, b)] {
+            let (in_a, in_b) = (Some((0, a)), Some((1, b)));
+            for (role, context) in [(role.clone(), in_a), (role.clone(), None), (role, in_b), (None, in_b)] {
                 items.push(Item {
                     attempts: attempts.clone(),
                     returns: true,
@@ -200,7 +203,7 @@ impl House<'_> {
                 if function.arguments.is_empty() && given.is_some() {
                     continue;
                 }
-                for context in [a, b] {
+                for context in [(0, a), (1, b)] {
                     items.push(self.call(
                         function,
                         role,
@@ -208,7 +211,7 @@ impl House<'_> {
                         given,
                         baseline.as_ref().map(|_| &versions),
                     ));
-                    tried.push((function, given, context == a));
+                    tried.push((function, given, context.0 == 0));
                 }
             }
         }
@@ -247,7 +250,7 @@ impl House<'_> {
         &self,
         function: &Function,
         role: &str,
-        context: &str,
+        context: (usize, &str),
         given: Option<&str>,
         oracle: Option<&String>,
     ) -> Item {
@@ -272,7 +275,7 @@ impl House<'_> {
             returns: !function.is_procedure,
             always: true,
             role: Some(role.to_string()),
-            settings: self.context(context),
+            settings: self.context(Some(context)),
             oracle: oracle.cloned(),
             ..Item::default()
         }

@@ -6,6 +6,7 @@ mod batch;
 mod doors;
 mod judge;
 mod openers;
+mod prepare;
 mod row;
 mod runner;
 mod sample;
@@ -95,7 +96,12 @@ pub(crate) async fn run(
         reason: "whoever verifies may not act as this login of the application".into(),
     }));
     let roles: Vec<_> = attackers.iter().map(|role| role.oid).collect();
-    let nodes = schema::nodes(connection, &wanted).await?;
+    let prepared = prepare::tables(connection, &scope.acting).await?;
+    let mut needed = wanted.clone();
+    for oid in prepared.iter().flatten().filter(|oid| !oids.contains(oid)) {
+        needed.push((*oid, None));
+    }
+    let nodes = schema::nodes(connection, &needed).await?;
     let shared = Shared {
         scope,
         settings,
@@ -106,10 +112,14 @@ pub(crate) async fn run(
         views: doors::views(connection, &oids, &roles).await?,
         functions: doors::functions(connection, scope.app.oid).await?,
         tables: scope.tables.iter().map(|table| (table.oid.0, table)).collect(),
+        prepared: prepared.iter().map(|oid| oid.map(|oid| oid.0)).collect(),
     };
     let mut done = 0;
     for targets in batches(&nodes, &oids.iter().map(|oid| oid.0).collect::<Vec<_>>()) {
-        let batch = Batch { shared: &shared, nodes: with_parents(&nodes, &targets), targets };
+        // What makes a user a member must be there in every transaction.
+        let all: Vec<u32> =
+            targets.iter().copied().chain(shared.prepared.iter().flatten().copied()).collect();
+        let batch = Batch { shared: &shared, nodes: with_parents(&nodes, &all), targets };
         done = batch.run(done, &mut results).await?;
     }
     for table in scope.tables.iter().filter(|table| !table.reachable && table.is_partition) {

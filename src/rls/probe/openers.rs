@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::db::quote::{ident, literal};
+use crate::rls::contract::Acting;
 use crate::rls::probe::schema::{Node, Policies};
 
 /// How many ways are tried for one table.
@@ -24,7 +25,7 @@ fn looks_like_a_key(value: &str) -> bool {
 }
 
 /// What the policies name.
-pub(crate) fn openers(node: &Node, policies: &Policies, context_setting: &str, other: &str) -> Openers {
+pub(crate) fn openers(node: &Node, policies: &Policies, acting: &Acting, other: &str) -> Openers {
     let text = format!("{} {}", policies.expressions, policies.functions);
     let mut settings = BTreeSet::new();
     for (at, found) in text.match_indices("current_setting(") {
@@ -61,7 +62,7 @@ pub(crate) fn openers(node: &Node, policies: &Policies, context_setting: &str, o
     for setting in settings {
         for value in &values {
             // Naming another tenant in the context is what the setting is for.
-            if setting != context_setting || *value != other {
+            if !acting.uses(&setting) || *value != other {
                 openers.spoofs.push((setting.clone(), value.clone()));
             }
         }
@@ -69,7 +70,7 @@ pub(crate) fn openers(node: &Node, policies: &Policies, context_setting: &str, o
     if text.contains("current_tenant_id") {
         // It reads the context: what it is compared with may be a key to everything.
         let keys = quoted.iter().copied().filter(|value| looks_like_a_key(value)).chain([NOBODY]);
-        openers.spoofs.extend(keys.map(|key| (context_setting.to_string(), key.to_string())));
+        openers.spoofs.extend(keys.map(|key| (acting.setting().to_string(), key.to_string())));
     }
     for column in
         node.columns.iter().filter(|column| Some(column.attnum) != node.tenant && !column.is_generated)

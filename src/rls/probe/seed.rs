@@ -9,9 +9,10 @@ use sqlx::postgres::PgConnection;
 
 use crate::Result;
 use crate::db::quote::{ident, literal};
+use crate::rls::contract::Acting;
 use crate::rls::probe::row::{Plan, Values};
 use crate::rls::probe::runner::{self, Item, Outcome};
-use crate::rls::probe::schema::Node;
+use crate::rls::probe::schema::{Column, Node};
 use crate::rls::probe::values::tenant_value;
 
 /// How often a row is tried anew, each time with several variants.
@@ -67,11 +68,16 @@ pub(crate) struct Seeder<'a> {
     pub(crate) nodes: &'a BTreeMap<u32, Node>,
     /// Ids of tenants A and B.
     pub(crate) tenants: [uuid::Uuid; 2],
-    pub(crate) context_setting: &'a str,
+    pub(crate) acting: &'a Acting,
     pub(crate) canaries: Canaries,
 }
 
 impl Seeder<'_> {
+    /// The key of A or B, as the column holds it.
+    pub(crate) fn key(&self, column: &Column, which: usize) -> String {
+        self.acting.key(which).map_or_else(|| tenant_value(column, &self.tenants[which]), String::from)
+    }
+
     /// Fills every table that is not filled yet, by the first of the hands that can.
     pub(crate) async fn fill(&mut self, connection: &mut PgConnection, hands: &[Hand]) -> Result<()> {
         for hand in hands {
@@ -206,7 +212,7 @@ impl Seeder<'_> {
     {
         let mut fixed: BTreeMap<i16, Option<String>> = BTreeMap::new();
         if let Some(column) = node.tenant.and_then(|attnum| node.column(attnum)) {
-            fixed.insert(column.attnum, Some(tenant_value(column, &self.tenants[tenant])));
+            fixed.insert(column.attnum, Some(self.key(column, tenant)));
         }
         let mut own = Vec::new();
         for key in node.references() {
@@ -269,8 +275,7 @@ impl Seeder<'_> {
         if let (true, Some(column)) =
             (hand.in_context, plan.node.tenant.and_then(|attnum| plan.node.column(attnum)))
         {
-            settings
-                .insert(self.context_setting.to_string(), tenant_value(column, &self.tenants[plan.tenant]));
+            settings = self.acting.tenant(&self.key(column, plan.tenant), plan.tenant);
         }
         let role = match &hand.role {
             Maker::Home => None,
@@ -280,8 +285,8 @@ impl Seeder<'_> {
         Item { attempts: plan.statements(round), returns: true, keep, role, settings, ..Item::default() }
     }
 
-    /// Statements that take away the canaries which reference a table's, so that its own can be deleted.
-    pub(crate) fn clear_dependents(&self, oid: u32) -> Vec<String> {
+    /// Statements that take away the canaries of these tenants which reference a table's, so that its own can be deleted.
+    pub(crate) fn clear_dependents(&self, oid: u32, tenants: &[usize]) -> Vec<String> {
         let mut found = BTreeSet::from([oid]);
         let mut statements = Vec::new();
         for at in 0..self.canaries.order.len() {
@@ -290,7 +295,7 @@ impl Seeder<'_> {
             let Some(node) = self.nodes.get(&child) else { continue };
             if child != oid && node.references().any(|key| found.contains(&key.referenced.0)) {
                 found.insert(child);
-                if let Some(statement) = self.clear(node) {
+                if let Some(statement) = self.clear(node, tenants) {
                     statements.push(statement);
                 }
             }
@@ -299,9 +304,9 @@ impl Seeder<'_> {
         statements
     }
 
-    fn clear(&self, node: &Node) -> Option<String> {
+    fn clear(&self, node: &Node, tenants: &[usize]) -> Option<String> {
         let column = node.column(node.tenant?)?;
-        let values = self.tenants.map(|id| literal(&tenant_value(column, &id)));
+        let values: Vec<String> = tenants.iter().map(|which| literal(&self.key(column, *which))).collect();
         Some(format!("DELETE FROM {} WHERE {} IN ({})", node.name, ident(&column.name), values.join(", ")))
     }
 }
