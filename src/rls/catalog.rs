@@ -31,6 +31,15 @@ struct Row {
     stands: bool,
 }
 
+/// A policy's expressions as PostgreSQL prints them, and both with the bodies of the functions behind them.
+#[derive(sqlx::FromRow)]
+struct Expressions {
+    oid: Oid,
+    qual: Option<String>,
+    checked: Option<String>,
+    whole: String,
+}
+
 /// Every finding of the checks about one application role.
 pub(crate) async fn run(
     connection: &mut PgConnection,
@@ -43,10 +52,18 @@ pub(crate) async fn run(
     let roles: Vec<Oid> = scope.roles.iter().map(|role| role.oid).collect();
     let settable: Vec<Oid> = scope.roles.iter().filter(|role| role.settable).map(|role| role.oid).collect();
     let settings = scope.acting.settings();
+    let policies: Vec<Expressions> = sqlx::query_as(include_str!("../../sql/rls/expressions.sql"))
+        .bind(&tables)
+        .fetch_all(&mut *connection)
+        .await?;
+    let oids: Vec<Oid> = policies.iter().map(|policy| policy.oid).collect();
+    let quals: Vec<Option<&str>> = policies.iter().map(|policy| policy.qual.as_deref()).collect();
+    let written: Vec<Option<&str>> = policies.iter().map(|policy| policy.checked.as_deref()).collect();
+    let wholes: Vec<&str> = policies.iter().map(|policy| policy.whole.as_str()).collect();
     let mut found = Vec::new();
     for check in checks {
         let Some(query) = check.query() else { continue };
-        let rows: Vec<Row> = sqlx::query_as(query)
+        let mut query = sqlx::query_as(query)
             .bind(&tables)
             .bind(&columns)
             .bind(&reachable)
@@ -54,12 +71,13 @@ pub(crate) async fn run(
             .bind(&settable)
             .bind(scope.app.oid)
             .bind(&scope.shared)
-            .bind(scope.acting.setting())
-            .bind(scope.owner_role)
-            .bind(&scope.admins)
             .bind(&settings)
-            .fetch_all(&mut *connection)
-            .await?;
+            .bind(scope.owner_role)
+            .bind(&scope.admins);
+        if check.reads_policies() {
+            query = query.bind(&oids).bind(&quals).bind(&written).bind(&wholes);
+        }
+        let rows: Vec<Row> = query.fetch_all(&mut *connection).await?;
         for row in rows {
             if row.relation.is_some_and(|oid| scope.elsewhere.contains(&oid)) {
                 continue;

@@ -90,6 +90,11 @@ impl Check {
         has_query.then_some(self.source)
     }
 
+    /// Whether its query takes the policies' expressions.
+    pub(crate) fn reads_policies(&self) -> bool {
+        self.source.contains("$11")
+    }
+
     /// Whether its findings are suspicions that probes convict or clear.
     pub(crate) fn is_suspicion(&self) -> bool {
         self.header("suspicion") == "probe"

@@ -7,13 +7,19 @@
 -- example: CREATE POLICY p ON public.events USING (tenant_id = coalesce(tenancy.current_tenant_id(), tenant_id));
 -- example: SELECT * FROM public.events;  -- as the application, no tenant set: all rows
 WITH policy AS (
-    SELECT p.polrelid, p.polname,
-           concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid),
-                     (SELECT string_agg(f.prosrc, ' ') FROM pg_depend d JOIN pg_proc f ON f.oid = d.refobjid
-                       WHERE d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_proc'::regclass
-                         AND f.pronamespace <> 'pg_catalog'::regnamespace)) AS text
-      FROM unnest($1::oid[], $3::boolean[]) AS t(oid, reachable) JOIN pg_policy p ON p.polrelid = t.oid
+    SELECT p.polrelid, p.polname, x.whole AS text
+      FROM unnest($11::oid[], $12::text[], $13::text[], $14::text[]) AS x(oid, qual, checked, whole)
+      JOIN pg_policy p ON p.oid = x.oid
+      JOIN unnest($1::oid[], $3::boolean[]) AS t(oid, reachable) ON t.oid = p.polrelid
      WHERE t.reachable AND p.polpermissive AND (0 = ANY (p.polroles) OR p.polroles && $4::oid[])
+),
+-- Most policies say the same: each text is read once.
+open AS MATERIALIZED (
+    SELECT x.text
+      FROM (SELECT DISTINCT text FROM policy) x
+     WHERE x.text ~* 'coalesce\([^;]{0,60}(current_setting|current_tenant)'
+        OR x.text ~* '(current_setting|current_tenant)[^;]{0,60}\mis null\M'
+        OR x.text ~* '(current_setting|current_tenant)[a-z_]*\([^)]*\)\)*\s*=\s*'''''
 )
 SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
        CASE c.relkind WHEN 'p' THEN 'partitioned table' ELSE 'table' END AS object_kind,
@@ -23,9 +29,7 @@ SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
        format('ALTER POLICY %I ON %I.%I USING (…);', p.polname, n.nspname, c.relname) AS fix,
        NULL::text AS severity
   FROM policy p
+  JOIN open o ON o.text = p.text
   JOIN pg_class c ON c.oid = p.polrelid
   JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relrowsecurity
-   AND (p.text ~* 'coalesce\([^;]{0,60}(current_setting|current_tenant)'
-        OR p.text ~* '(current_setting|current_tenant)[^;]{0,60}\mis null\M'
-        OR p.text ~* '(current_setting|current_tenant)[a-z_]*\([^)]*\)\)*\s*=\s*''''')

@@ -12,8 +12,10 @@ WITH tables AS (
 ),
 policy AS (
     SELECT p.polrelid, p.polname, p.polcmd::text AS cmd, p.polpermissive, p.polroles,
-           pg_get_expr(p.polqual, p.polrelid) AS qual, t.tenant_column
-      FROM tables t JOIN pg_policy p ON p.polrelid = t.oid
+           x.qual, t.tenant_column
+      FROM unnest($11::oid[], $12::text[], $13::text[]) AS x(oid, qual, checked)
+      JOIN pg_policy p ON p.oid = x.oid
+      JOIN tables t ON t.oid = p.polrelid
 )
 SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
        CASE c.relkind WHEN 'p' THEN 'partitioned table' ELSE 'table' END AS object_kind,

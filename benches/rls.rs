@@ -1,0 +1,179 @@
+//! What isolation costs: verifying 100, 1,000 and 3,000 protected tables, and reading through the policies of setup
+//! beside the `WHERE tenant_id = …` that a careful hand would write.
+//!
+//! `SPLINTER=splinter.sql` names the single query file of supabase/splinter, which is timed on the same databases.
+
+use std::error::Error;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
+use tenancy::db::embedded::{Ephemeral, Request};
+use tenancy::db::{self, Session};
+use tenancy::rls::{Options, verify};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// Numbers of tables; the time may grow no faster than they do.
+const TABLES: [u32; 3] = [100, 1_000, 3_000];
+/// Runs of each query; the median counts.
+const ROUNDS: usize = 201;
+/// What the policies are read through: rows, and the tenants that share them.
+const ROWS: u32 = 2_000_000;
+const TENANTS: u32 = 1_000;
+
+fn main() -> Outcome<()> {
+    let bin_dir = std::env::var_os("TENANTCTL_PG_BIN").map(Into::into);
+    let server = Ephemeral::start_durable(&Request { bin_dir, major: None })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        verification(&server).await?;
+        policies(&server).await
+    })
+}
+
+/// A migrated database of that name.
+async fn database(server: &Ephemeral, name: &str) -> Outcome<PgConnectOptions> {
+    run(&mut server.options().connect().await?, &format!("CREATE DATABASE {name}")).await?;
+    let options = server.options().database(name);
+    let mut session = Session::new(options.connect().await?);
+    let mut transaction = session.begin().await?;
+    db::migrate(&mut transaction, "tenancy").await?;
+    transaction.commit().await?;
+    Ok(options)
+}
+
+async fn run(connection: &mut PgConnection, sql: &str) -> Outcome<()> {
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await?;
+    Ok(())
+}
+
+async fn verification(server: &Ephemeral) -> Outcome<()> {
+    let splinter = std::env::var("SPLINTER").ok().map(std::fs::read_to_string).transpose()?;
+    if splinter.is_some() {
+        // It asks what these roles may do.
+        let roles = "CREATE ROLE anon; CREATE ROLE authenticated; CREATE ROLE service_role";
+        run(&mut server.options().connect().await?, roles).await?;
+    }
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "| tables | catalogue | splinter | ratio | with all probes | a table |")?;
+    writeln!(out, "| --- | --- | --- | --- | --- | --- |")?;
+    for tables in TABLES {
+        let options = database(server, &format!("verify_{tables}")).await?;
+        let mut connection = options.connect().await?;
+        for n in 0..tables {
+            run(
+                &mut connection,
+                &format!(
+                    "CREATE TABLE public.t{n} (tenant_id uuid NOT NULL REFERENCES tenancy.tenants,
+                         id uuid NOT NULL DEFAULT gen_random_uuid(), title text NOT NULL, amount int,
+                         PRIMARY KEY (tenant_id, id));
+                     SELECT tenancy.protect('public.t{n}')"
+                ),
+            )
+            .await?;
+        }
+        run(&mut connection, "ANALYZE").await?;
+        let catalogue = Options { probes: false, ..Options::default() };
+        let mut ours = Vec::new();
+        let mut theirs = Vec::new();
+        for _ in 0..5 {
+            ours.push(timed(async { Ok(verify(&options, &catalogue).await.map(drop)?) }).await?);
+            if let Some(sql) = &splinter {
+                theirs.push(timed(run(&mut connection, sql)).await?);
+            }
+        }
+        let probed = timed(async {
+            let report = verify(&options, &Options::default()).await?;
+            if report.passed(tenancy::rls::Severity::Warning, true) {
+                Ok(())
+            } else {
+                Err(format!("the generated tables do not pass: {:?}", report.findings.first()).into())
+            }
+        })
+        .await?;
+        let (ours, theirs) = (median(ours), median(theirs));
+        let beside = theirs.map_or_else(|| "–".into(), |theirs| format!("{theirs:.0?}"));
+        let ratio = match (ours, theirs) {
+            (Some(ours), Some(theirs)) => format!("{:.2}", ours.as_secs_f64() / theirs.as_secs_f64()),
+            _ => "–".into(),
+        };
+        writeln!(
+            out,
+            "| {tables} | {:.0?} | {beside} | {ratio} | {probed:.1?} | {:.1?} |",
+            ours.unwrap_or_default(),
+            probed / tables
+        )?;
+    }
+    Ok(())
+}
+
+async fn policies(server: &Ephemeral) -> Outcome<()> {
+    let options = database(server, "policies").await?;
+    let mut owner = options.connect().await?;
+    run(
+        &mut owner,
+        &format!(
+            "CREATE TABLE public.entries (tenant_id uuid NOT NULL, id int NOT NULL, amount int NOT NULL, note text,
+                 PRIMARY KEY (tenant_id, id));
+             INSERT INTO public.entries
+                 SELECT lpad(to_hex(n % {TENANTS}), 32, '0')::uuid, n, n % 100, md5(n::text)
+                   FROM generate_series(1, {ROWS}) n;
+             SELECT tenancy.protect('public.entries')"
+        ),
+    )
+    .await?;
+    run(&mut owner, "VACUUM ANALYZE public.entries").await?;
+    let tenant = format!("{:0>32x}", 7);
+    let mut app = options.connect().await?;
+    run(
+        &mut app,
+        &format!("SET ROLE tenancy_app; SELECT set_config('app.current_tenant_id', '{tenant}', false)"),
+    )
+    .await?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\n| query | through the policies | by hand | ratio |\n| --- | --- | --- | --- |")?;
+    for (name, query, condition) in [
+        ("point look-up", "SELECT amount::bigint FROM public.entries WHERE id = 123007", "AND"),
+        ("aggregate over a tenant", "SELECT sum(amount) FROM public.entries", "WHERE"),
+    ] {
+        let by_hand = format!("{query} {condition} tenant_id = '{tenant}'");
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            ours.push(answer(&mut app, query).await?);
+            theirs.push(answer(&mut owner, &by_hand).await?);
+        }
+        let (Some((ours, a)), Some((theirs, b))) = (best(ours), best(theirs)) else { continue };
+        if a != b {
+            return Err(format!("{name}: {a:?} through the policies, {b:?} by hand").into());
+        }
+        let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
+        writeln!(out, "| {name} | {ours:.0?} | {theirs:.0?} | {ratio:.2} |")?;
+    }
+    Ok(())
+}
+
+/// The time of one query, and what it gave.
+async fn answer(connection: &mut PgConnection, query: &str) -> Outcome<(Duration, Option<i64>)> {
+    let began = Instant::now();
+    let value = sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_optional(connection).await?;
+    Ok((began.elapsed(), value))
+}
+
+/// The median time, with the answer that every run gave.
+fn best(mut runs: Vec<(Duration, Option<i64>)>) -> Option<(Duration, Option<i64>)> {
+    runs.sort();
+    runs.get(runs.len() / 2).copied()
+}
+
+async fn timed(work: impl Future<Output = Outcome<()>>) -> Outcome<Duration> {
+    let began = Instant::now();
+    work.await?;
+    Ok(began.elapsed())
+}
+
+fn median(mut times: Vec<Duration>) -> Option<Duration> {
+    times.sort();
+    times.get(times.len() / 2).copied()
+}
