@@ -13,6 +13,10 @@ classified(oid, kind, tenant_column, registered) AS (
       FROM classified k JOIN pg_inherits i ON i.inhparent = k.oid
      WHERE NOT EXISTS (SELECT FROM registered r WHERE r.oid = i.inhrelid)
 ),
+-- Each once, by what is registered itself where that differs from its parent's.
+known AS MATERIALIZED (
+    SELECT DISTINCT ON (oid) * FROM classified ORDER BY oid, registered DESC
+),
 relation AS (
     SELECT c.oid, c.relname, n.nspname, n.oid AS nspoid, c.relkind, c.relrowsecurity, c.relispartition, c.relowner, c.relforcerowsecurity
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -29,7 +33,7 @@ tables AS (
     SELECT r.*, coalesce(k.kind, 'tenant') AS kind, coalesce(k.tenant_column, m.tenant_column) AS tenant_column,
            coalesce(k.registered, false) AS registered
       FROM relation r
-      LEFT JOIN LATERAL (SELECT * FROM classified k WHERE k.oid = r.oid ORDER BY registered DESC LIMIT 1) k ON true
+      LEFT JOIN known k ON k.oid = r.oid
       LEFT JOIN named m ON m.oid = r.oid
      WHERE k.oid IS NOT NULL
         OR m.oid IS NOT NULL AND (cardinality($6::text[]) = 0 OR r.nspname = ANY ($6::text[]))

@@ -14,9 +14,12 @@ WITH policy AS (
      WHERE t.reachable AND p.polpermissive AND (0 = ANY (p.polroles) OR p.polroles && $4::oid[])
 ),
 -- Most policies say the same: each text is read once.
-open AS MATERIALIZED (
+distinct_text AS MATERIALIZED (
+    SELECT DISTINCT text FROM policy
+),
+open AS (
     SELECT x.text
-      FROM (SELECT DISTINCT text FROM policy) x
+      FROM distinct_text x
      WHERE x.text ~* 'coalesce\([^;]{0,60}(current_setting|current_tenant)'
         OR x.text ~* '(current_setting|current_tenant)[^;]{0,60}\mis null\M'
         OR x.text ~* '(current_setting|current_tenant)[a-z_]*\([^)]*\)\)*\s*=\s*'''''
