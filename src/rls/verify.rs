@@ -11,6 +11,7 @@ use crate::rls::catalog::{self, Suspicion};
 use crate::rls::check::{self, Check};
 use crate::rls::contract::Contract;
 use crate::rls::ignore::{Baseline, Ignore};
+use crate::rls::pooler;
 use crate::rls::probe::{self, Progress, Results};
 use crate::rls::report::{Finding, NotProven, Report, Severity, Source, Summary, fingerprint};
 use crate::rls::scope::{self, Scope, Session};
@@ -36,6 +37,8 @@ pub struct Options {
     /// What the platform's own people say about it; then the control plane's registry does not count, nor do
     /// `tenant_columns` and `context_setting`.
     pub contract: Option<Contract>,
+    /// How the platform reaches the database through its pooler, which is then probed as well.
+    pub pooler: Option<PgConnectOptions>,
     /// Whether to attack, or leave it at the catalogue.
     pub probes: bool,
     /// Whether what is not proven counts as failed.
@@ -63,6 +66,7 @@ impl Default for Options {
             tenant_columns: vec!["tenant_id".into()],
             context_setting: "app.current_tenant_id".into(),
             contract: None,
+            pooler: None,
             probes: true,
             strict: false,
             fail_on: Severity::Warning,
@@ -153,6 +157,10 @@ pub async fn verify(connect: &PgConnectOptions, options: &Options) -> Result<Rep
             attack(&mut connection, connect, options, &session, &scope).await?
         };
         add(&mut report, &checks, suspicions, probed);
+        let pooler = options.pooler.as_ref().filter(|_| options.probes);
+        if let Some(pooler) = pooler.filter(|_| checks.iter().any(|check| check.id == pooler::CHECK)) {
+            add(&mut report, &checks, Vec::new(), pooler::run(pooler, &scope).await?);
+        }
     }
     connection.execute("ROLLBACK").await?;
     connection.close().await?;

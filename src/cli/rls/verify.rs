@@ -28,6 +28,9 @@ pub(crate) struct Args {
     /// Isolation contract of a platform that this tool does not manage (`rls contract init` guesses one)
     #[arg(long, value_name = "FILE")]
     contract: Option<PathBuf>,
+    /// Probe the platform's connection pooler as well, at this URL: what one client leaves to the next
+    #[arg(long, value_name = "URL", conflicts_with = "no_probes")]
+    pooler: Option<String>,
     /// Read the catalogue only, and attack nothing
     #[arg(long)]
     no_probes: bool,
@@ -76,6 +79,7 @@ impl Args {
             app_roles: self.role,
             ignore: contract.iter().flat_map(|contract| contract.ignore.clone()).collect(),
             contract,
+            pooler: self.pooler.as_deref().map(tenancy::db::parse_url).transpose()?,
             tables: self.table,
             checks: self.check,
             probes: !self.no_probes,

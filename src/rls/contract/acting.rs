@@ -9,6 +9,8 @@ use crate::rls::contract::{Context, Tenants, statement};
 #[derive(Debug, Clone)]
 pub(crate) struct Acting {
     settings: Vec<(String, Template)>,
+    /// The statements as the platform runs them.
+    set: Vec<String>,
     prepare: Vec<String>,
     keys: Option<[String; 2]>,
     /// A user of tenant A, one of B, and one whom nobody knows.
@@ -28,12 +30,14 @@ const PLACEHOLDERS: [&str; 3] = ["{tenant}", "{user}", "{role}"];
 impl Acting {
     /// One setting holds the tenant, as the control plane has it.
     pub(crate) fn plain(setting: &str) -> Self {
-        Self::new(vec![(setting.into(), Template { text: "{tenant}".into(), json: false })], "")
+        let set = format!("SELECT pg_catalog.set_config({}, {{tenant}}, true)", literal(setting));
+        let settings = vec![(setting.into(), Template { text: "{tenant}".into(), json: false })];
+        Self { set: vec![set], ..Self::new(settings, "") }
     }
 
     fn new(settings: Vec<(String, Template)>, role: &str) -> Self {
         let users = std::array::from_fn(|_| uuid::Uuid::new_v4().to_string());
-        Self { settings, prepare: Vec::new(), keys: None, users, role: role.into() }
+        Self { settings, set: Vec::new(), prepare: Vec::new(), keys: None, users, role: role.into() }
     }
 
     /// What a contract says, for one application role. The error names the key of the contract.
@@ -54,7 +58,12 @@ impl Acting {
             Tenants::Auto => None,
             Tenants::Given(keys) => Some(keys.clone()),
         };
-        Ok(Self { prepare: context.prepare.clone(), keys, ..Self::new(settings, role) })
+        Ok(Self {
+            set: context.set.clone(),
+            prepare: context.prepare.clone(),
+            keys,
+            ..Self::new(settings, role)
+        })
     }
 
     /// The setting that names the tenant, else the first.
@@ -100,10 +109,19 @@ impl Acting {
         (hollow != self.blank()).then_some(hollow)
     }
 
+    /// The statements that enter the tenant with that key, A (0) or B (1), as the platform runs them.
+    pub(crate) fn enter(&self, key: &str, which: usize) -> Vec<String> {
+        self.filled(&self.set, key, which)
+    }
+
     /// The statements that make the user of A (0) or B (1) a member of the tenant with that key.
     pub(crate) fn prepare(&self, key: &str, user: usize) -> Vec<String> {
+        self.filled(&self.prepare, key, user)
+    }
+
+    fn filled(&self, statements: &[String], key: &str, user: usize) -> Vec<String> {
         let values = [key, self.users.get(user).map_or("", String::as_str), self.role.as_str()];
-        self.prepare.iter().map(|text| in_statement(text, values)).collect()
+        statements.iter().map(|text| in_statement(text, values)).collect()
     }
 
     /// For each of these statements the table that it adds rows to, as it writes it.

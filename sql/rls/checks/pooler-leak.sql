@@ -1,0 +1,7 @@
+-- id: pooler-leak
+-- title: Through the pooler something of a tenant reaches the next client
+-- severity: error
+-- why: A transaction pooler hands the same connection to the next client: what outlives the transaction, the tenant in context above all, is the next tenant's.
+-- fix: Set the context for the transaction only (SET LOCAL, or set_config with true), keep no cursor WITH HOLD and no temporary table, or let the pooler reset its connections (PgBouncer: server_reset_query_always = 1).
+-- example: SET app.current_tenant_id = '…';  -- without LOCAL, through a transaction pooler
+-- example: SELECT * FROM public.events;  -- the next client, who named no tenant: the rows of the one before
