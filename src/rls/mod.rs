@@ -8,6 +8,7 @@ mod probe;
 pub mod report;
 mod scope;
 pub mod setup;
+pub mod source;
 pub mod verify;
 
 pub use check::Check;
