@@ -115,9 +115,8 @@ pub enum Error {
         what: String,
         /// What to do about it.
         hint: Option<String>,
-        /// What the server said.
-        #[source]
-        source: Option<Box<sqlx::Error>>,
+        /// What the server said, as far as `what` does not say it.
+        cause: Option<Box<sqlx::Error>>,
     },
     /// The data in the control plane is not what this library wrote.
     #[error("{table}.{column} of {row} holds {value:?}: {reason}")]
@@ -233,7 +232,7 @@ impl Error {
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::Invalid { .. } | Self::Configuration { .. } => ErrorKind::Invalid,
             // Where the server went away it is not the file's fault.
-            Self::Script { source, .. } => match source.as_deref() {
+            Self::Script { cause, .. } => match cause.as_deref() {
                 Some(error) if database_kind(error) == ErrorKind::Unreachable => ErrorKind::Unreachable,
                 _ => ErrorKind::Invalid,
             },

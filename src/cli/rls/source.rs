@@ -30,6 +30,7 @@ impl Source {
         }
         refuse_database(app)?;
         let (files, what) = self.read()?;
+        source::check(&files)?;
         app.config.target = Some(Setting { value: Target::Ephemeral, source: config::Source::Flag });
         let server = app.options()?;
         let bar = app.notes.progress("applying files");

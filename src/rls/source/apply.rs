@@ -35,17 +35,7 @@ pub async fn apply(
     role_prefix: &str,
     progress: &(dyn Fn(usize, usize) + Send + Sync),
 ) -> Result<Applied> {
-    let mut scripts = Vec::new();
-    for file in files {
-        let items = script::split(&file.text).map_err(|error| Error::Script {
-            file: file.name.clone(),
-            line: Some(error.line),
-            what: error.what,
-            hint: None,
-            source: None,
-        })?;
-        scripts.push((file, items));
-    }
+    let scripts = parsed(files)?;
     let quiet = server.clone().options([("client_min_messages", "error")]);
     let mut admin = db::connect(quiet.clone(), CONNECT_TIMEOUT).await?;
     let mut notes = Vec::new();
@@ -86,6 +76,62 @@ pub async fn apply(
     Ok(Applied { options, statements: applier.statements, notes: applier.notes })
 }
 
+/// Makes sure that files can be taken apart, before a server is started for them.
+///
+/// # Errors
+/// [`Error::Script`], naming the file and the line.
+pub fn check(files: &[SqlFile]) -> Result<()> {
+    parsed(files).map(|_| ())
+}
+
+fn parsed(files: &[SqlFile]) -> Result<Vec<(&SqlFile, Vec<Item<'_>>)>> {
+    let mut scripts = Vec::new();
+    for file in files {
+        let items = script::split(&file.text).map_err(|error| file.wrong(error.line, error.what, None))?;
+        for item in &items {
+            if let Item::Meta { line, command, arguments } = item {
+                check_meta(file, *line, command, arguments)?;
+            }
+        }
+        scripts.push((file, items));
+    }
+    Ok(scripts)
+}
+
+/// Refuses a command of psql's that would change what the file makes.
+fn check_meta(file: &SqlFile, line: usize, command: &str, arguments: &str) -> Result<()> {
+    const HARMLESS: &[&str] = &[
+        "restrict",
+        "unrestrict",
+        "set",
+        "unset",
+        "echo",
+        "qecho",
+        "warn",
+        "pset",
+        "timing",
+        "x",
+        "a",
+        "t",
+        "l",
+        "encoding",
+        "errverbose",
+        "conninfo",
+        "q",
+        "quit",
+    ];
+    let hint = match command {
+        "connect" | "c" if database(arguments).is_some() => return Ok(()),
+        "connect" | "c" => "write \\connect DATABASE",
+        _ if HARMLESS.contains(&command) || command.starts_with('d') => return Ok(()),
+        "i" | "ir" | "include" | "include_relative" => "name the files after --schema, in their order",
+        "copy" => "write COPY … FROM stdin, and the rows after it",
+        _ => "take it out, or write it as SQL",
+    };
+    let what = format!("\\{command} {arguments}");
+    Err(file.wrong(line, format!("{} is not supported", what.trim_end()), Some(hint)))
+}
+
 /// Makes what the files rely on, and says so.
 async fn prepare(
     admin: &mut PgConnection,
@@ -110,6 +156,9 @@ async fn prepare(
         }
     }
 }
+
+const TAKE_NOTE: &str = "SAVEPOINT tenantctl; LOCK TABLE pg_catalog.pg_class IN ACCESS SHARE MODE;
+    ROLLBACK TO SAVEPOINT tenantctl; RELEASE SAVEPOINT tenantctl";
 
 struct Applier {
     server: PgConnectOptions,
@@ -164,7 +213,13 @@ impl Applier {
                     self.statement(file, statement, Some((data, *data_line))).await?;
                 }
                 Item::Meta { command: "q" | "quit", .. } => break,
-                Item::Meta { line, command, arguments } => self.meta(file, *line, command, arguments).await?,
+                Item::Meta { line, command: "connect" | "c", arguments } => {
+                    if let Some(database) = database(arguments) {
+                        self.connect(file, *line, database).await?;
+                    }
+                }
+                // Only those that change nothing are left.
+                Item::Meta { .. } => {}
             }
             done();
         }
@@ -172,13 +227,8 @@ impl Applier {
             // Constraints that were deferred have their say now.
             self.command("COMMIT").await.map_err(|error| failed(file, None, error))?;
         } else if let Some(line) = self.transaction {
-            return Err(Error::Script {
-                file: file.name.clone(),
-                line: Some(line),
-                what: "the transaction that begins here is not ended".into(),
-                hint: Some("end it with COMMIT".into()),
-                source: None,
-            });
+            let what = "the transaction that begins here is not ended";
+            return Err(file.wrong(line, what, Some("end it with COMMIT")));
         }
         self.transaction = None;
         // The next file begins as in a session of its own.
@@ -237,6 +287,10 @@ impl Applier {
                         return Err(fail(error));
                     }
                     Self::run(&mut self.admin, &sql).await?;
+                    if guarded {
+                        // A transaction remembers what was not there until it takes a new lock.
+                        self.command(TAKE_NOTE).await?;
+                    }
                 }
                 Remedy::Instead(statements) => {
                     for sql in statements {
@@ -271,6 +325,12 @@ impl Applier {
         let named = |before: &str, after: &str| {
             message.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)).map(str::to_owned)
         };
+        // A locale of the machine where the dump was made.
+        if statement.begins(&["create", "database"]) && message.contains("locale") {
+            return statement.words.get(2).map_or(Remedy::None, |word| {
+                Remedy::Instead(vec![format!("CREATE DATABASE {}", ident(&plain(word)))])
+            });
+        }
         match error.code() {
             "42704" | "22023" => {
                 if let Some(role) = named("role \"", "\" does not exist") {
@@ -280,11 +340,6 @@ impl Applier {
                 // A newer pg_dump sets what this server has not; a setting of the platform's own has a dot.
                 if message.starts_with("unrecognized configuration parameter") && statement.begins(&["set"]) {
                     return Remedy::Pass(Some(format!("passed over {}: {message}", statement.text)));
-                }
-                if statement.begins(&["create", "database"]) && message.contains("locale") {
-                    return statement.words.get(2).map_or(Remedy::None, |word| {
-                        Remedy::Instead(vec![format!("CREATE DATABASE {}", ident(&plain(word)))])
-                    });
                 }
                 Remedy::None
             }
@@ -311,73 +366,23 @@ impl Applier {
         self.preludes.contains(&Prelude::Supabase) && prelude::SUPABASE_ROLES.contains(&role)
     }
 
-    async fn meta(&mut self, file: &SqlFile, line: usize, command: &str, arguments: &str) -> Result<()> {
-        const HARMLESS: &[&str] = &[
-            "restrict",
-            "unrestrict",
-            "set",
-            "unset",
-            "echo",
-            "qecho",
-            "warn",
-            "pset",
-            "timing",
-            "x",
-            "a",
-            "t",
-            "l",
-            "encoding",
-            "errverbose",
-            "conninfo",
-        ];
-        let wrong = |what: String, hint: &str| Error::Script {
-            file: file.name.clone(),
-            line: Some(line),
-            what,
-            hint: Some(hint.into()),
-            source: None,
-        };
-        match command {
-            "connect" | "c" => {
-                let database = database(arguments).ok_or_else(|| {
-                    wrong(
-                        format!("\\{command} {arguments} does not name a database"),
-                        "write \\connect DATABASE",
-                    )
-                })?;
-                if !matches!(database.as_str(), "postgres" | "template1") {
-                    if let Some(other) = self.database.as_ref().filter(|other| **other != database) {
-                        return Err(wrong(
-                            format!("it connects to {database:?} after {other:?}"),
-                            "verify one database at a time",
-                        ));
-                    }
-                    self.database = Some(database.clone());
-                }
-                let found: bool = sqlx::query_scalar(
-                    "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = $1)",
-                )
-                .bind(&database)
-                .fetch_one(&mut self.admin)
-                .await?;
-                if !found {
-                    Self::run(&mut self.admin, &format!("CREATE DATABASE {}", ident(&database))).await?;
-                }
-                let options = self.server.clone().database(&database);
-                self.connection = db::connect(options, CONNECT_TIMEOUT).await?;
-                self.transaction = None;
-                Ok(())
+    /// Goes on in another database, as `\\connect` does.
+    async fn connect(&mut self, file: &SqlFile, line: usize, database: String) -> Result<()> {
+        if !matches!(database.as_str(), "postgres" | "template1") {
+            if let Some(other) = self.database.as_ref().filter(|other| **other != database) {
+                let what = format!("it connects to {database:?} after {other:?}");
+                return Err(file.wrong(line, what, Some("verify one database at a time")));
             }
-            _ if HARMLESS.contains(&command) || command.starts_with('d') => Ok(()),
-            "i" | "ir" | "include" | "include_relative" => Err(wrong(
-                format!("\\{command} is not supported"),
-                "name the files after --schema, in their order",
-            )),
-            "copy" => {
-                Err(wrong("\\copy is not supported".into(), "write COPY … FROM stdin, and the rows after it"))
-            }
-            _ => Err(wrong(format!("\\{command} is not supported"), "take it out, or write it as SQL")),
+            self.database = Some(database.clone());
         }
+        let query = "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = $1)";
+        let found: bool = sqlx::query_scalar(query).bind(&database).fetch_one(&mut self.admin).await?;
+        if !found {
+            Self::run(&mut self.admin, &format!("CREATE DATABASE {}", ident(&database))).await?;
+        }
+        self.connection = db::connect(self.server.clone().database(&database), CONNECT_TIMEOUT).await?;
+        self.transaction = None;
+        Ok(())
     }
 }
 
@@ -456,6 +461,9 @@ fn failed(file: &SqlFile, at: Option<(&Statement<'_>, Option<usize>)>, error: sq
             },
             |(first, row)| first + row - 1,
         ));
+        if let Some(detail) = known.and_then(PgDatabaseError::detail) {
+            what = format!("{what} ({detail})");
+        }
         what = format!("{what}, in: {}", excerpt(statement));
         if let Some(name) =
             extension(statement).filter(|_| known.is_some_and(|e| matches!(e.code(), "0A000" | "58P01")))
@@ -468,7 +476,7 @@ fn failed(file: &SqlFile, at: Option<(&Statement<'_>, Option<usize>)>, error: sq
             hint = Some("variables of psql are not supported: write out their values".into());
         }
     }
-    Error::Script { file: file.name.clone(), line, what, hint, source: Some(Box::new(error)) }
+    Error::Script { file: file.name.clone(), line, what, hint, cause: Some(Box::new(error)) }
 }
 
 /// How many lines of the statement come before the place that the server names.

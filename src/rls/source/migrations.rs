@@ -91,7 +91,7 @@ fn list(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
         line: None,
         what: error.to_string(),
         hint: None,
-        source: None,
+        cause: None,
     };
     let mut entries = Vec::new();
     for entry in fs::read_dir(dir).map_err(wrong)? {
@@ -261,13 +261,10 @@ fn refuse_placeholders(file: &SqlFile) -> Result<()> {
     };
     match file.text.lines().position(|line| !line.trim_start().starts_with("--") && named(line)) {
         None => Ok(()),
-        Some(line) => Err(Error::Script {
-            file: file.name.clone(),
-            line: Some(line + 1),
-            what: "placeholders are not supported".into(),
-            hint: Some("write out what stands for ${…}, and give the files to --schema".into()),
-            source: None,
-        }),
+        Some(line) => {
+            let hint = "write out what stands for ${…}, and give the files to --schema";
+            Err(file.wrong(line + 1, "placeholders are not supported", Some(hint)))
+        }
     }
 }
 

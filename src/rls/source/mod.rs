@@ -6,7 +6,7 @@ mod prelude;
 
 use std::path::{Path, PathBuf};
 
-pub use apply::{Applied, apply};
+pub use apply::{Applied, apply, check};
 pub use migrations::{Style, migrations};
 
 use crate::{Error, Result};
@@ -52,7 +52,7 @@ impl SqlFile {
             }
             Err(error) => {
                 let what = error.to_string();
-                return Err(Error::Script { file: name, line: None, what, hint: None, source: None });
+                return Err(Error::Script { file: name, line: None, what, hint: None, cause: None });
             }
         };
         let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
@@ -60,6 +60,18 @@ impl SqlFile {
     }
 }
 
+impl SqlFile {
+    fn wrong(&self, line: usize, what: impl Into<String>, hint: Option<&str>) -> Error {
+        Error::Script {
+            file: self.name.clone(),
+            line: Some(line),
+            what: what.into(),
+            hint: hint.map(str::to_owned),
+            cause: None,
+        }
+    }
+}
+
 fn unusable(file: impl Into<String>, what: impl Into<String>, hint: &str) -> Error {
-    Error::Script { file: file.into(), line: None, what: what.into(), hint: Some(hint.into()), source: None }
+    Error::Script { file: file.into(), line: None, what: what.into(), hint: Some(hint.into()), cause: None }
 }
