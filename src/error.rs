@@ -104,6 +104,20 @@ pub enum Error {
         /// What to write instead.
         hint: Option<String>,
     },
+    /// A file of SQL cannot be read or applied.
+    #[error("{file}{}: {what}", line.map(|line| format!(":{line}")).unwrap_or_default())]
+    Script {
+        /// The file.
+        file: String,
+        /// The line in it, where one is to blame.
+        line: Option<usize>,
+        /// What is wrong, with the beginning of the statement.
+        what: String,
+        /// What to do about it.
+        hint: Option<String>,
+        /// What the server said, as far as `what` does not say it.
+        cause: Option<Box<sqlx::Error>>,
+    },
     /// The data in the control plane is not what this library wrote.
     #[error("{table}.{column} of {row} holds {value:?}: {reason}")]
     BadData {
@@ -217,6 +231,11 @@ impl Error {
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::Invalid { .. } | Self::Configuration { .. } => ErrorKind::Invalid,
+            // Where the server went away it is not the file's fault.
+            Self::Script { cause, .. } => match cause.as_deref() {
+                Some(error) if database_kind(error) == ErrorKind::Unreachable => ErrorKind::Unreachable,
+                _ => ErrorKind::Invalid,
+            },
             Self::LimitExceeded { .. } | Self::PlanTooSmall { .. } => ErrorKind::LimitExceeded,
             Self::Refused { .. } => ErrorKind::Refused,
             Self::SchemaVersion { .. } => ErrorKind::SchemaVersion,
@@ -245,7 +264,8 @@ impl Error {
             Self::Conflict { hint, .. }
             | Self::Invalid { hint, .. }
             | Self::Refused { hint, .. }
-            | Self::Configuration { hint, .. } => hint.clone(),
+            | Self::Configuration { hint, .. }
+            | Self::Script { hint, .. } => hint.clone(),
             Self::LimitExceeded { tenant, .. } => Some(format!(
                 "`tenantctl usage stats {tenant}` shows what is used, `tenantctl tenant update {tenant} --plan …` moves \
                  to a larger plan"
@@ -280,6 +300,7 @@ impl Error {
             Self::PlanTooSmall { tenant, plan, excesses } => {
                 json!({ "tenant": tenant, "plan": plan, "excesses": excesses })
             }
+            Self::Script { file, line, .. } => json!({ "file": file, "line": line }),
             Self::Database(error) => match error.as_database_error() {
                 Some(error) => json!({ "sqlstate": error.code() }),
                 None => json!({}),

@@ -18,6 +18,8 @@ mod rls_contract;
 #[cfg(test)]
 mod rls_pooler;
 #[cfg(test)]
+mod rls_schema;
+#[cfg(test)]
 mod rls_setup;
 #[cfg(test)]
 mod rls_verify;

@@ -16,7 +16,7 @@ use tenancy::{Error, Result};
 use crate::output::{Notes, Output};
 
 /// How long to wait for a server to answer, unless `PGCONNECT_TIMEOUT` says otherwise.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `--dry-run`.
 #[derive(Debug, Clone, Copy, clap::Args)]

@@ -5,6 +5,7 @@ pub mod embedded;
 mod facts;
 mod migrate;
 pub mod quote;
+pub(crate) mod script;
 mod transaction;
 
 pub(crate) use connect::redact;

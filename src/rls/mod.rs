@@ -9,6 +9,7 @@ mod probe;
 pub mod report;
 mod scope;
 pub mod setup;
+pub mod source;
 pub mod verify;
 
 pub use check::Check;

@@ -4,6 +4,7 @@ mod checks;
 mod explain;
 mod report_file;
 mod setup;
+mod source;
 mod verify;
 
 use super::app::App;

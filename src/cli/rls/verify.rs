@@ -11,6 +11,7 @@ use tenancy::rls::verify::{self, Options};
 use tenancy::rls::{Baseline, Contract};
 
 use super::report_file::{self, ReportFile, forms};
+use super::source::{self, Source};
 use crate::cli::app::App;
 use crate::output::{Format, Report, View};
 
@@ -31,6 +32,11 @@ pub(crate) struct Args {
     /// Probe the platform's connection pooler as well, at this URL: what one client leaves to the next
     #[arg(long, value_name = "URL", conflicts_with = "no_probes")]
     pooler: Option<String>,
+    /// Name of the tenant column, without a contract (may be given more than once) [default: tenant_id]
+    #[arg(long, value_name = "COLUMN", conflicts_with = "contract")]
+    tenant_column: Vec<String>,
+    #[command(flatten)]
+    source: Source,
     /// Read the catalogue only, and attack nothing
     #[arg(long)]
     no_probes: bool,
@@ -74,8 +80,9 @@ impl Args {
         let baseline = self.baseline.as_deref().map(Baseline::read).transpose()?.unwrap_or_default();
         let files = report_file::open(&self.report)?;
         let contract = self.contract.as_deref().map(Contract::read).transpose()?;
+        let made = self.source.make(app, contract.is_some() || !self.role.is_empty()).await?;
         let bar = app.notes.progress("rls verify");
-        let options = Options {
+        let mut options = Options {
             app_roles: self.role,
             ignore: contract.iter().flat_map(|contract| contract.ignore.clone()).collect(),
             contract,
@@ -91,12 +98,19 @@ impl Args {
             progress: Some(Arc::new(move |progress| bar.set(progress.done as u64, progress.total as u64))),
             ..Options::default()
         };
-        if options.contract.is_none() {
+        if !self.tenant_column.is_empty() {
+            options.tenant_columns = self.tenant_column;
+        }
+        if options.contract.is_none() && made.is_none() {
             // Makes sure that there is a control plane of the right version.
             let mut session = app.session().await?;
             session.begin_checked().await?.rollback().await?;
         }
-        let connect = app.options()?;
+        let from_files = made.is_some();
+        let connect = match made {
+            Some(connect) => connect,
+            None => app.options()?,
+        };
         let report =
             verify::verify(&connect, &options).await.map_err(|error| match (error, &self.contract) {
                 // What the contract names is not there: say in which file.
@@ -105,6 +119,9 @@ impl Args {
                 }
                 (error, _) => error,
             })?;
+        if from_files {
+            source::refuse_nothing(&report, self.contract.as_deref(), &options.tenant_columns)?;
+        }
         let text = self.format.unwrap_or(Form::Text).render(&report, app.output.colour)?;
         let mut verified = Verified { report, text, written: Vec::new(), failure: None };
         for file in files {
