@@ -3,9 +3,11 @@
 
 mod attack;
 mod batch;
+mod commands;
 mod doors;
 mod judge;
 mod openers;
+mod plain;
 mod prepare;
 mod row;
 mod runner;
@@ -13,6 +15,7 @@ mod sample;
 mod schema;
 mod seed;
 mod values;
+mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 
