@@ -11,6 +11,7 @@ mod roles;
 mod rows;
 mod settings;
 mod tables;
+mod views;
 
 use sqlx::postgres::PgConnectOptions;
 use tenancy::rls::{Finding, Options, Report, Severity, verify};

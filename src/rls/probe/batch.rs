@@ -8,7 +8,7 @@ use sqlx::{Connection, Executor};
 use crate::Result;
 use crate::db::quote::{literal, trusted};
 use crate::rls::probe::attack::Target;
-use crate::rls::probe::doors::{Doors, Function, House, View};
+use crate::rls::probe::doors::{Doors, Function, House};
 use crate::rls::probe::judge::{Tried, judge};
 use crate::rls::probe::openers::{Openers, openers};
 use crate::rls::probe::row::Values;
@@ -16,6 +16,7 @@ use crate::rls::probe::runner::{self, Item};
 use crate::rls::probe::schema::{Node, Policies, Privileges};
 use crate::rls::probe::seed::{Canaries, Hand, Maker, Seeder};
 use crate::rls::probe::values::tenant_value;
+use crate::rls::probe::views::View;
 use crate::rls::probe::wire::{self, Line};
 use crate::rls::probe::{Leak, Progress, Results, Settings};
 use crate::rls::report::{NotProven, Severity, TableVerdict, Verdict};
@@ -139,7 +140,7 @@ impl<'a> Batch<'a> {
         let clear = self.clear(&seeder);
         self.fight(connection, &mut fronts, &seeder, &clear, ids[2], false).await?;
         let baselines = self.baselines(connection, &fronts, &seeder, ids[2]).await?;
-        self.doors(connection, &seeder, results).await?;
+        self.doors(connection, &seeder, &clear, results).await?;
         self.wire(connection, &mut fronts, &seeder, &clear, ids[2]).await?;
         let view = Sight { clear: &clear, unknown: ids[2], baselines: &baselines, unprepared };
         self.verdicts(&fronts, &seeder, &view, results);
@@ -313,6 +314,7 @@ impl<'a> Batch<'a> {
         &self,
         connection: &mut PgConnection,
         seeder: &Seeder<'_>,
+        clear: &BTreeMap<u32, Vec<String>>,
         results: &mut Results,
     ) -> Result<()> {
         let roles: BTreeMap<u32, String> =
@@ -322,9 +324,12 @@ impl<'a> Batch<'a> {
             canaries: &seeder.canaries,
             acting: &self.shared.scope.acting,
             roles: &roles,
+            clear,
         };
         let views = house.try_views(connection, &self.shared.views).await?;
         take(results, views, "view-definer");
+        let stored = house.try_stored(connection, &self.shared.views).await?;
+        take(results, stored, "materialized-view");
         let app = &self.shared.scope.app.name;
         let functions = house.try_functions(connection, app, &self.shared.functions).await?;
         take(results, functions, "function-definer");

@@ -15,6 +15,7 @@ mod sample;
 mod schema;
 mod seed;
 mod values;
+mod views;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -112,7 +113,7 @@ pub(crate) async fn run(
         attackers,
         privileges: schema::privileges(connection, &oids, &roles).await?,
         policies: schema::policies(connection, &oids).await?,
-        views: doors::views(connection, &oids, &roles).await?,
+        views: views::views(connection, &oids, &roles).await?,
         functions: doors::functions(connection, scope.app.oid).await?,
         tables: scope.tables.iter().map(|table| (table.oid.0, table)).collect(),
         prepared: prepared.iter().map(|oid| oid.map(|oid| oid.0)).collect(),
