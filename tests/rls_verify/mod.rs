@@ -1,5 +1,6 @@
 //! `rls verify`: each defect planted and found, each look-alike left alone, nothing left behind.
 
+mod becoming;
 mod clean;
 mod commands;
 mod doors;

@@ -141,6 +141,9 @@ impl<'a> Batch<'a> {
         self.fight(connection, &mut fronts, &seeder, &clear, ids[2], false).await?;
         let baselines = self.baselines(connection, &fronts, &seeder, ids[2]).await?;
         self.doors(connection, &seeder, &clear, results).await?;
+        if done == 0 {
+            self.climb(connection, &seeder, results).await?;
+        }
         self.wire(connection, &mut fronts, &seeder, &clear, ids[2]).await?;
         let view = Sight { clear: &clear, unknown: ids[2], baselines: &baselines, unprepared };
         self.verdicts(&fronts, &seeder, &view, results);
@@ -330,8 +333,7 @@ impl<'a> Batch<'a> {
         take(results, views, "view-definer");
         let stored = house.try_stored(connection, &self.shared.views).await?;
         take(results, stored, "materialized-view");
-        let app = &self.shared.scope.app.name;
-        let functions = house.try_functions(connection, app, &self.shared.functions).await?;
+        let functions = house.try_functions(connection, &self.shared.functions).await?;
         take(results, functions, "function-definer");
         Ok(())
     }

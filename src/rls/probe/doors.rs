@@ -18,6 +18,8 @@ use crate::rls::probe::seed::Canaries;
 pub(crate) struct Function {
     pub(crate) oid: Oid,
     pub(crate) name: String,
+    /// Who may call it.
+    role: Oid,
     call: String,
     is_procedure: bool,
     arguments: Vec<String>,
@@ -46,10 +48,10 @@ pub(crate) struct House<'a> {
     pub(crate) clear: &'a BTreeMap<u32, Vec<String>>,
 }
 
-/// The functions that the role may call.
-pub(crate) async fn functions(connection: &mut PgConnection, role: Oid) -> Result<Vec<Function>> {
+/// The functions that the roles may call.
+pub(crate) async fn functions(connection: &mut PgConnection, roles: &[Oid]) -> Result<Vec<Function>> {
     let query = sqlx::query_as(include_str!("../../../sql/rls/probe/functions.sql"));
-    Ok(query.bind(role).fetch_all(connection).await?)
+    Ok(query.bind(roles).fetch_all(connection).await?)
 }
 
 impl House<'_> {
@@ -92,12 +94,11 @@ impl House<'_> {
         })
     }
 
-    /// Calls every function as the role in the contexts of A and of B, with B's keys, patterns and nothing as
+    /// Calls every function as its role in the contexts of A and of B, with B's keys, patterns and nothing as
     /// arguments, and looks whether B's rows come back or change.
     pub(crate) async fn try_functions(
         &self,
         connection: &mut PgConnection,
-        role: &str,
         functions: &[Function],
     ) -> Result<Doors> {
         let mut doors = Doors::default();
@@ -116,6 +117,7 @@ impl House<'_> {
         let mut items = Vec::new();
         let mut tried = Vec::new();
         for function in functions {
+            let Some(role) = self.roles.get(&function.role.0) else { continue };
             for given in [Some(b), Some("%"), None] {
                 if function.arguments.is_empty() && given.is_some() {
                     continue;
@@ -128,7 +130,7 @@ impl House<'_> {
                         given,
                         baseline.as_ref().map(|_| &versions),
                     ));
-                    tried.push((function, given, context.0 == 0));
+                    tried.push((function, role, given, context.0 == 0));
                 }
             }
         }
@@ -136,7 +138,9 @@ impl House<'_> {
         let outcomes = runner::run(connection, &items).await?;
         // Functions that worked in A's context without a trace of B, and that show B's rows in B's.
         let (mut ran, mut controls) = (BTreeSet::new(), BTreeSet::new());
-        for (((function, given, is_attack), item), outcome) in tried.into_iter().zip(&items).zip(outcomes) {
+        for (((function, role, given, is_attack), item), outcome) in
+            tried.into_iter().zip(&items).zip(outcomes)
+        {
             let answer = outcome.answer.unwrap_or_default();
             // What was handed in proves nothing when it comes back.
             let shown = markers
@@ -153,13 +157,18 @@ impl House<'_> {
                     doors.open.push((function.oid.0, function.name.clone(), kind, evidence));
                 }
             } else if is_attack && outcome.attempt.is_some() {
-                ran.insert((function.oid.0, given));
+                ran.insert((function.oid.0, function.role.0, given));
             } else if shown || changed {
-                controls.insert((function.oid.0, given));
+                controls.insert((function.oid.0, function.role.0, given));
             }
         }
-        doors.shut.extend(ran.intersection(&controls).map(|(oid, _)| *oid));
-        doors.shut.retain(|oid| doors.open.iter().all(|(open, ..)| open != oid));
+        let proven: BTreeSet<_> = ran.intersection(&controls).map(|(oid, role, _)| (*oid, *role)).collect();
+        doors.shut.extend(functions.iter().map(|function| function.oid.0));
+        let unproven =
+            functions.iter().filter(|function| !proven.contains(&(function.oid.0, function.role.0)));
+        for oid in unproven.map(|function| function.oid.0).chain(doors.open.iter().map(|(oid, ..)| *oid)) {
+            doors.shut.remove(&oid);
+        }
         Ok(doors)
     }
 

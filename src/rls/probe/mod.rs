@@ -3,6 +3,7 @@
 
 mod attack;
 mod batch;
+mod climb;
 mod commands;
 mod doors;
 mod judge;
@@ -114,7 +115,7 @@ pub(crate) async fn run(
         privileges: schema::privileges(connection, &oids, &roles).await?,
         policies: schema::policies(connection, &oids).await?,
         views: views::views(connection, &oids, &roles).await?,
-        functions: doors::functions(connection, scope.app.oid).await?,
+        functions: doors::functions(connection, &roles).await?,
         tables: scope.tables.iter().map(|table| (table.oid.0, table)).collect(),
         prepared: prepared.iter().map(|oid| oid.map(|oid| oid.0)).collect(),
     };
