@@ -4,6 +4,7 @@ mod becoming;
 mod clean;
 mod commands;
 mod doors;
+mod ends;
 mod functions;
 mod logins;
 mod policies;

@@ -77,11 +77,13 @@ impl<'a> Batch<'a> {
             crate::db::connect(self.shared.settings.connect.clone(), CONNECT_TIMEOUT).await?;
         let outcome = self.attack(&mut connection, done, results).await;
         // Whatever happened, and whether or not the connection still answers: closing it rolls back as well.
-        match connection.execute("ROLLBACK").await {
-            Ok(_) => connection.close().await?,
-            Err(_) => connection.close_hard().await?,
-        }
-        outcome
+        let closed = match connection.execute("ROLLBACK").await {
+            Ok(_) => connection.close().await,
+            Err(_) => connection.close_hard().await,
+        };
+        let done = outcome?;
+        closed?;
+        Ok(done)
     }
 
     async fn attack(
@@ -100,6 +102,13 @@ impl<'a> Batch<'a> {
                 settings.statement_timeout.as_millis(),
                 settings.lock_timeout.as_millis()
             ))))
+            .await?;
+        // Whoever interrupts leaves nothing that runs on: the server looks after its client, where it can.
+        connection
+            .execute(
+                "DO $$ BEGIN PERFORM pg_catalog.set_config('client_connection_check_interval', '1s', true); \
+                 EXCEPTION WHEN OTHERS THEN NULL; END $$",
+            )
             .await?;
         let preset: bool = sqlx::query_scalar(
             "SELECT coalesce(bool_or(pg_catalog.current_setting(s.name, true) IS NOT NULL), false) FROM \
