@@ -29,6 +29,15 @@ const OPENER: &str = "CREATE FUNCTION public.opens() RETURNS trigger LANGUAGE pl
         $$ BEGIN PERFORM set_config('app.bulk', '', true); RETURN NULL; END $$;";
 const OPEN: &str = "current_setting('app.bulk', true) = 'k3y'";
 
+/// A trigger function that takes a note of some tenant along, with rights of its own.
+fn taker(name: &str, table: &str, whose: &str) -> String {
+    format!(
+        "CREATE FUNCTION public.{name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+             NEW.note := concat_ws(' ', NEW.note, (SELECT max(n.note) FROM public.{table} n WHERE n.tenant_id {whose} NEW.tenant_id));
+             RETURN NEW; END $$;"
+    )
+}
+
 #[track_caller]
 fn convicted<'a>(report: &'a Report, check: &str, object: &str) -> &'a Finding {
     let finding = assert_found(report, Error, check, object);
@@ -47,14 +56,16 @@ async fn triggers_that_open_the_policies_for_the_rest_of_a_statement_are_found()
         format!("CREATE TRIGGER o {insert}.parcels FOR EACH STATEMENT EXECUTE FUNCTION public.opens(); {shut} public.parcels EXECUTE FUNCTION public.shuts();"),
         // What it takes from the other tenant comes back with the row.
         table("notes", "id uuid PRIMARY KEY DEFAULT gen_random_uuid()", "false", "false"),
-        "CREATE FUNCTION public.copies() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
-             NEW.note := concat_ws(' ', NEW.note, (SELECT max(n.note) FROM public.notes n WHERE n.tenant_id <> NEW.tenant_id)); RETURN NEW; END $$;".into(),
+        taker("copies", "notes", "<>"), taker("quotes", "memos", "<>"),
         format!("CREATE TRIGGER o {insert}.notes FOR EACH ROW EXECUTE FUNCTION public.copies();"),
+        table("memos", "id uuid PRIMARY KEY DEFAULT gen_random_uuid()", "false", "false"),
+        "CREATE TRIGGER o BEFORE UPDATE ON public.memos FOR EACH ROW EXECUTE FUNCTION public.quotes();".into(),
     ].concat())
     .await;
     assert!(convicted(&report, "conflict-leak", "public.slots").evidence.contains("ON CONFLICT"));
     assert!(convicted(&report, "merge-leak", "public.parcels").evidence.contains("MERGE INTO"));
-    assert!(convicted(&report, "returning-leak", "public.notes").evidence.contains("RETURNING"));
+    assert!(convicted(&report, "returning-leak", "public.notes").evidence.contains("INSERT INTO"));
+    assert!(convicted(&report, "returning-leak", "public.memos").evidence.contains("UPDATE public.memos"));
 }
 
 #[tokio::test]
@@ -74,10 +85,10 @@ async fn triggers_and_keys_that_keep_to_the_tenant_are_quiet() {
             ),
             format!("CREATE TRIGGER o {insert}.parcels FOR EACH STATEMENT EXECUTE FUNCTION public.opens(); {shut} public.parcels EXECUTE FUNCTION public.shuts();"),
             table("notes", "id uuid PRIMARY KEY DEFAULT gen_random_uuid()", "false", "false"),
-            "CREATE FUNCTION public.copies() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
-             NEW.note := concat_ws(' ', NEW.note, (SELECT max(n.note) FROM public.notes n WHERE n.tenant_id = NEW.tenant_id)); RETURN NEW; END $$;"
-                .into(),
+        taker("copies", "notes", "="), taker("quotes", "memos", "="),
             format!("CREATE TRIGGER o {insert}.notes FOR EACH ROW EXECUTE FUNCTION public.copies();"),
+        table("memos", "id uuid PRIMARY KEY DEFAULT gen_random_uuid()", "false", "false"),
+        "CREATE TRIGGER o BEFORE UPDATE ON public.memos FOR EACH ROW EXECUTE FUNCTION public.quotes();".into(),
         ]
         .concat(),
     )
@@ -85,7 +96,7 @@ async fn triggers_and_keys_that_keep_to_the_tenant_are_quiet() {
     for check in ["conflict-leak", "merge-leak", "returning-leak", "probe-leak"] {
         assert_silent(&report, check);
     }
-    for name in ["slots", "parcels", "notes"] {
+    for name in ["slots", "parcels", "notes", "memos"] {
         let table = report.tables.iter().find(|table| table.object == format!("public.{name}"));
         assert_eq!(table.expect("a verdict").verdict, Verdict::Proven, "{report:#?}");
     }

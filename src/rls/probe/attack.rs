@@ -153,7 +153,6 @@ impl Target<'_> {
                 item,
             ));
         }
-        all.extend(self.in_context(Context::Empty, None, &Extra::WITHOUT_TENANT));
         all.extend(self.in_context(Context::A, None, &Extra::IN_TENANT));
         all.extend(self.in_context(Context::B, None, &[Read]));
         let Some(openers) = self.openers else { return all };

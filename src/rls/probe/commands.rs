@@ -45,9 +45,6 @@ impl Extra {
         Command::Extra(Self::ReturnChange),
         Command::Extra(Self::Truncate),
     ];
-    /// Those that also run without a tenant.
-    pub(crate) const WITHOUT_TENANT: [Command; 2] =
-        [Command::Extra(Self::Merge), Command::Extra(Self::ReturnChange)];
 
     /// The check that a leak belongs to, and what happened.
     pub(crate) fn check(self) -> (&'static str, &'static str) {
@@ -108,25 +105,14 @@ impl Target<'_> {
 
     fn conflict(&self, item: &mut Item) -> Option<()> {
         let node = self.node;
-        let (attnum, _) = self.tenant_column()?;
         let (name, value) = self.change()?;
-        // A row of its own that meets B's in a key of all tenants; else B's very row.
-        let own = self.spares[0].as_ref().unwrap_or(&self.rows[0]);
-        let (key, row) = match self.global_keys().find(|key| self.may_read(key)) {
-            Some(key) => {
-                let mut row: Values = own.clone();
-                for column in &key.columns {
-                    let at = node.position(*column)?;
-                    *row.get_mut(at)? = self.rows[1].get(at)?.clone();
-                }
-                (key, row)
-            }
-            None if self.privileges.inserts.contains(&attnum) => {
-                let mut keys = node.constraints.iter().filter(|key| key.is_arbiter());
-                (keys.find(|key| self.may_read(key))?, self.rows[1].clone())
-            }
-            None => return None,
-        };
+        // A row of its own that meets B's in a key of all tenants.
+        let key = self.global_keys().find(|key| self.may_read(key))?;
+        let mut row: Values = self.spares[0].as_ref().unwrap_or(&self.rows[0]).clone();
+        for column in &key.columns {
+            let at = node.position(*column)?;
+            *row.get_mut(at)? = self.rows[1].get(at)?.clone();
+        }
         let given = self.given(&row);
         // Without every column of the key there is no conflict.
         if !key.columns.iter().all(|column| self.privileges.inserts.contains(column)) {
@@ -171,7 +157,8 @@ impl Target<'_> {
         Some(())
     }
 
-    fn return_insert(&self, item: &mut Item) -> Option<()> {
+    /// The columns that the role may read, as one text, where B's row can be known by it.
+    fn readable(&self) -> Option<String> {
         let readable: Vec<String> = self
             .node
             .columns
@@ -179,17 +166,15 @@ impl Target<'_> {
             .filter(|column| self.privileges.selects.contains(&column.attnum))
             .map(|column| format!("{}::text", ident(&column.name)))
             .collect();
+        (!readable.is_empty() && !self.telling().is_empty())
+            .then(|| format!("pg_catalog.concat_ws(' ', {})", readable.join(", ")))
+    }
+
+    fn return_insert(&self, item: &mut Item) -> Option<()> {
         let row = self.given(self.spares[0].as_ref()?)?;
-        if readable.is_empty() || self.telling().is_empty() {
-            return None;
-        }
         item.returns = true;
         item.oracle = None;
-        item.attempts.push(format!(
-            "INSERT INTO {} {row} RETURNING pg_catalog.concat_ws(' ', {})",
-            self.node.name,
-            readable.join(", ")
-        ));
+        item.attempts.push(format!("INSERT INTO {} {row} RETURNING {}", self.node.name, self.readable()?));
         Some(())
     }
 
@@ -210,13 +195,11 @@ impl Target<'_> {
         item.returns = true;
         item.oracle = None;
         let [a, b] = [literal(&self.tenants[0]), literal(&self.tenants[1])];
-        let mine = format!("{column} IN ({a}, {b})");
-        for which in [mine, format!("{column} = {b}")] {
-            item.attempts.push(format!(
-                "WITH changed AS ({change} WHERE {which} RETURNING {column}) SELECT pg_catalog.json_build_array(count(*) \
-                 FILTER (WHERE {column} = {a}), count(*) FILTER (WHERE {column} = {b})) FROM changed"
-            ));
-        }
+        item.attempts.push(format!(
+            "WITH changed AS ({change} WHERE {column} IN ({a}, {b}) RETURNING {} AS row) SELECT \
+             pg_catalog.string_agg(row, ' ') FROM changed",
+            self.readable()?
+        ));
         Some(())
     }
 
@@ -263,7 +246,7 @@ impl Target<'_> {
                     _ => Meaning::Denied,
                 }
             }
-            Extra::ReturnInsert => {
+            Extra::ReturnInsert | Extra::ReturnChange => {
                 let answer = outcome.answer.as_deref().unwrap_or_default();
                 if self.telling().iter().any(|value| answer.contains(value.as_str())) {
                     told("values of tenant B's row")
@@ -271,7 +254,7 @@ impl Target<'_> {
                     Meaning::Denied
                 }
             }
-            Extra::ReturnChange | Extra::Lock | Extra::Cursor | Extra::Copy => {
+            Extra::Lock | Extra::Cursor | Extra::Copy => {
                 let [a, b] = counts(outcome);
                 if b > 0 || (attack.context != Context::A && a > 0) {
                     told(&format!("rows of tenant {}", if b > 0 { "B" } else { "A" }))
