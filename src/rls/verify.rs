@@ -1,6 +1,6 @@
 //! Verification from end to end: the catalogue raises suspicion, the probes convict or clear.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,9 +13,11 @@ use crate::rls::contract::Contract;
 use crate::rls::ignore::{Baseline, Ignore};
 use crate::rls::pooler;
 use crate::rls::probe::{self, Progress, Results};
-use crate::rls::report::{Finding, NotProven, Report, Severity, Source, Summary, fingerprint};
+use crate::rls::report::{
+    Finding, NotProven, Report, Severity, Source, Summary, TableVerdict, Verdict, fingerprint,
+};
 use crate::rls::scope::{self, Scope, Session};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// How long to wait for the server.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,12 +94,33 @@ impl std::fmt::Debug for Options {
     }
 }
 
+/// A verification: to its end, or as far as it came.
+#[derive(Debug)]
+pub struct Run {
+    /// What was found. Where the run ended early it did not pass, and what was not reached is not proven.
+    pub report: Report,
+    /// What ended it early.
+    pub failure: Option<Error>,
+}
+
 /// Verifies the isolation of the tenants in a database. Nothing in it is changed: every row that is made and every
 /// attack is rolled back.
 ///
 /// The connection should be a superuser's: it makes the rows and knows what there is to see. The attacks run as the
 /// application role.
+///
+/// # Errors
+/// Whatever keeps it from coming to its end; [`attempt`] tells what was found until then.
 pub async fn verify(connect: &PgConnectOptions, options: &Options) -> Result<Report> {
+    let run = attempt(connect, options).await?;
+    run.failure.map_or(Ok(run.report), Err)
+}
+
+/// Verifies like [`verify`], and reports what was done where it cannot come to its end.
+///
+/// # Errors
+/// What keeps it from finding out anything at all.
+pub async fn attempt(connect: &PgConnectOptions, options: &Options) -> Result<Run> {
     let started = Instant::now();
     let checks = chosen(&options.checks)?;
     let mut connection = crate::db::connect(connect.clone(), CONNECT_TIMEOUT).await?;
@@ -136,25 +159,32 @@ pub async fn verify(connect: &PgConnectOptions, options: &Options) -> Result<Rep
         fail_on: options.fail_on,
         strict: options.strict,
     };
-    for role in &roles {
-        let mut scope = scope::load(
-            &mut connection,
-            &session,
-            role,
-            &options.tenant_columns,
-            &options.context_setting,
-            options.contract.as_ref(),
-        )
-        .await?;
-        let suspicions = catalog::run(&mut connection, &scope, &checks).await?;
-        let suspicions = narrow(&mut scope, suspicions, &options.tables)?;
+    let mut failure = None;
+    for (at, role) in roles.iter().enumerate() {
+        if failure.is_some() {
+            let reason = "not reached: the verification ended early".into();
+            report.not_proven.push(NotProven { object: crate::db::quote::ident(role), reason });
+            continue;
+        }
+        let (scope, suspicions) = match look(&mut connection, &session, options, &checks, role).await {
+            Ok(seen) => seen,
+            Err(error) if at > 0 && error.kind() == ErrorKind::Unreachable => {
+                let reason = format!("not reached: {error}");
+                report.not_proven.push(NotProven { object: crate::db::quote::ident(role), reason });
+                failure = Some(error);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         report.summary.tables = report.summary.tables.max(scope.tables.len());
         let probed = if !options.probes {
             unproven(&scope, "probes were switched off")
         } else if !checks.iter().any(|check| check.is_probed()) {
             unproven(&scope, "no probe belongs to the checks that were asked for")
         } else {
-            attack(&mut connection, connect, options, &session, &scope).await?
+            let (probed, error) = attack(&mut connection, connect, options, &session, &scope).await;
+            failure = error;
+            probed
         };
         add(&mut report, &checks, suspicions, probed);
         let pooler = options.pooler.as_ref().filter(|_| options.probes);
@@ -162,15 +192,41 @@ pub async fn verify(connect: &PgConnectOptions, options: &Options) -> Result<Rep
             add(&mut report, &checks, Vec::new(), pooler::run(pooler, &scope).await?);
         }
     }
-    connection.execute("ROLLBACK").await?;
-    connection.close().await?;
+    let ended = match connection.execute("ROLLBACK").await {
+        Ok(_) => connection.close().await,
+        Err(error) => Err(error),
+    };
+    failure = failure.or(ended.err().map(Error::from));
     report.summary.probes = report.attempts.tried;
     report.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let whole = options.probes && options.checks.is_empty() && options.tables.is_empty();
+    let whole = failure.is_none() && options.probes && options.checks.is_empty() && options.tables.is_empty();
     let today = time::OffsetDateTime::now_utc().date();
     report.suppress(&options.ignore, &options.baseline, today, whole);
     report.settle(options.fail_on, options.strict);
-    Ok(report)
+    report.summary.passed &= failure.is_none();
+    Ok(Run { report, failure })
+}
+
+/// What there is for one application role, and what the catalogue says about it.
+async fn look(
+    connection: &mut PgConnection,
+    session: &Session,
+    options: &Options,
+    checks: &[&Check],
+    role: &str,
+) -> Result<(Scope, Vec<Suspicion>)> {
+    let mut scope = scope::load(
+        connection,
+        session,
+        role,
+        &options.tenant_columns,
+        &options.context_setting,
+        options.contract.as_ref(),
+    )
+    .await?;
+    let suspicions = catalog::run(connection, &scope, checks).await?;
+    let suspicions = narrow(&mut scope, suspicions, &options.tables)?;
+    Ok((scope, suspicions))
 }
 
 /// Nothing was tried: silence is no proof.
@@ -184,13 +240,14 @@ fn unproven(scope: &Scope, reason: &str) -> Results {
     }
 }
 
+/// What the probes found, and what ended them early.
 async fn attack(
     connection: &mut PgConnection,
     connect: &PgConnectOptions,
     options: &Options,
     session: &Session,
     scope: &Scope,
-) -> Result<Results> {
+) -> (Results, Option<Error>) {
     let settings = probe::Settings {
         connect,
         lock_timeout: options.lock_timeout,
@@ -200,7 +257,23 @@ async fn attack(
         },
         progress: options.progress.as_deref(),
     };
-    probe::run(connection, &settings, session, scope).await
+    let mut results = Results::default();
+    let Err(error) = probe::run(connection, &settings, session, scope, &mut results).await else {
+        return (results, None);
+    };
+    let known: BTreeSet<&String> = results.verdicts.iter().map(|verdict| &verdict.object).collect();
+    let missed: Vec<&scope::Table> =
+        scope.tables.iter().filter(|table| !known.contains(&table.name)).collect();
+    for table in missed {
+        let object = table.name.clone();
+        results
+            .not_proven
+            .push(NotProven { object: object.clone(), reason: format!("not reached: {error}") });
+        results.verdicts.push(TableVerdict { object, verdict: Verdict::NotProven, tried: 0 });
+    }
+    // What leads to several tables may have been tried with some of them only.
+    results.cleared.retain(|oid| scope.tables.iter().any(|table| table.oid.0 == *oid));
+    (results, Some(error))
 }
 
 fn chosen(ids: &[String]) -> Result<Vec<&'static Check>> {
@@ -258,29 +331,35 @@ fn add(report: &mut Report, checks: &[&Check], suspicions: Vec<Suspicion>, probe
         report.findings.iter().enumerate().map(|(at, finding)| (finding.fingerprint.clone(), at)).collect();
     let mut push = |report: &mut Report, finding: Finding| match known.get(&finding.fingerprint) {
         // Several application roles may find the same.
-        Some(at) if report.findings[*at].severity < finding.severity => report.findings[*at] = finding,
+        Some(at) if weight(&report.findings[*at]) < weight(&finding) => report.findings[*at] = finding,
         Some(_) => {}
         None => {
             known.insert(finding.fingerprint.clone(), report.findings.len());
             report.findings.push(finding);
         }
     };
+    let mut suspected = BTreeSet::new();
     for suspicion in suspicions {
         let mut finding = suspicion.finding;
-        if let Some(leak) = convicted.get_mut(&(finding.check.clone(), finding.object.clone())) {
-            // The probe's evidence wins; the catalogue knows better what to mend.
-            leak.fix = finding.fix;
-            leak.message = format!("{}: {}", finding.message, leak.message);
-            continue;
-        }
-        if suspicion.provable && suspicion.relation.is_some_and(|oid| probed.cleared.contains(&oid.0)) {
+        let key = (finding.check.clone(), finding.object.clone());
+        if let Some(leak) = convicted.get(&key) {
+            // The probe's evidence wins; the catalogue knows better what to mend, and its name for the defect stays the
+            // same whether or not there are probes.
+            finding.message = format!("{}: {}", finding.message, leak.message);
+            (finding.severity, finding.source) = (leak.severity, leak.source);
+            finding.evidence.clone_from(&leak.evidence);
+            suspected.insert(key);
+        } else if suspicion.provable && suspicion.relation.is_some_and(|oid| probed.cleared.contains(&oid.0))
+        {
             finding.severity = Severity::Note;
             finding.message.push_str("; no probe got through");
         }
         push(report, finding);
     }
-    for leak in convicted.into_values() {
-        push(report, leak);
+    for (key, leak) in convicted {
+        if !suspected.contains(&key) {
+            push(report, leak);
+        }
     }
     report.not_proven.extend(probed.not_proven);
     report.attempts.tried += probed.attempts.tried;
@@ -288,6 +367,11 @@ fn add(report: &mut Report, checks: &[&Check], suspicions: Vec<Suspicion>, probe
     report.attempts.succeeded += probed.attempts.succeeded;
     report.attempts.inconclusive += probed.attempts.inconclusive;
     report.tables.extend(probed.verdicts);
+}
+
+/// Of two findings of the same defect the worse stands, and what a probe saw before what the catalogue suspects.
+fn weight(finding: &Finding) -> (Severity, bool) {
+    (finding.severity, finding.source == Source::Probe)
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! `rls verify`: each defect planted and found, each look-alike left alone, nothing left behind.
 
+mod becoming;
 mod clean;
+mod commands;
 mod doors;
+mod ends;
 mod functions;
 mod logins;
 mod policies;
@@ -10,6 +13,7 @@ mod roles;
 mod rows;
 mod settings;
 mod tables;
+mod views;
 
 use sqlx::postgres::PgConnectOptions;
 use tenancy::rls::{Finding, Options, Report, Severity, verify};

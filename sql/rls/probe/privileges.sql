@@ -6,7 +6,8 @@ SELECT t.oid AS relation, r.oid AS role,
                     AND has_column_privilege(r.oid, t.oid, a.attnum, 'INSERT')), '{}') AS inserts,
        coalesce((SELECT array_agg(a.attnum) FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
                     AND has_column_privilege(r.oid, t.oid, a.attnum, 'UPDATE')), '{}') AS updates,
-       has_table_privilege(r.oid, t.oid, 'DELETE') AS deletes
+       has_table_privilege(r.oid, t.oid, 'DELETE') AS deletes,
+       has_table_privilege(r.oid, t.oid, 'TRUNCATE') AND NOT pg_has_role(r.oid, c.relowner, 'USAGE') AS truncates
   FROM unnest($1::oid[]) AS t(oid)
   JOIN pg_class c ON c.oid = t.oid
   CROSS JOIN unnest($2::oid[]) AS r(oid)

@@ -30,7 +30,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     contract: Option<PathBuf>,
     /// Probe the platform's connection pooler as well, at this URL: what one client leaves to the next
-    #[arg(long, value_name = "URL", conflicts_with = "no_probes")]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["no_probes", "schema", "migrations"])]
     pooler: Option<String>,
     /// Name of the tenant column, without a contract (may be given more than once) [default: tenant_id]
     #[arg(long, value_name = "COLUMN", conflicts_with = "contract")]
@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// Read the catalogue only, and attack nothing
     #[arg(long)]
     no_probes: bool,
+    /// Attack although the profile is protected: rows are written, and rolled back
+    #[arg(long, conflicts_with = "no_probes")]
+    allow_probes: bool,
     /// Fail on what could not be proven, too [default where CI=true]
     #[arg(long)]
     strict: bool,
@@ -81,6 +84,14 @@ impl Args {
         let files = report_file::open(&self.report)?;
         let contract = self.contract.as_deref().map(Contract::read).transpose()?;
         let made = self.source.make(app, contract.is_some() || !self.role.is_empty()).await?;
+        if made.is_none() && app.config.protected && !self.no_probes && !self.allow_probes {
+            return Err(Error::refused(
+                "this profile is protected: the probes write rows of two made-up tenants into every tenant table, try to \
+                 change and delete them, and roll all of it back",
+                "pass --allow-probes to let them, or --no-probes for what the catalogue alone shows (nothing is proven then)",
+            )
+            .into());
+        }
         let bar = app.notes.progress("rls verify");
         let mut options = Options {
             app_roles: self.role,
@@ -111,25 +122,28 @@ impl Args {
             Some(connect) => connect,
             None => app.options()?,
         };
-        let report =
-            verify::verify(&connect, &options).await.map_err(|error| match (error, &self.contract) {
+        let run =
+            verify::attempt(&connect, &options).await.map_err(|error| match (error, &self.contract) {
                 // What the contract names is not there: say in which file.
                 (Error::Configuration { what, hint }, Some(file)) => {
                     Error::Configuration { what: format!("{}: {what}", file.display()), hint }
                 }
                 (error, _) => error,
             })?;
+        let report = run.report;
         if from_files {
             source::refuse_nothing(&report, self.contract.as_deref(), &options.tenant_columns)?;
         }
+        let failure =
+            run.failure.map(|error| anyhow::Error::from(error).context("the verification ended early"));
         let text = self.format.unwrap_or(Form::Text).render(&report, app.output.colour)?;
-        let mut verified = Verified { report, text, written: Vec::new(), failure: None };
+        let mut verified = Verified { report, text, written: Vec::new(), failure };
         for file in files {
             let name = file.name();
             // What was found is told all the same.
             match file.write(&verified.report) {
                 Ok(()) => verified.written.push(name),
-                Err(error) => verified.failure = Some(error),
+                Err(error) => verified.failure = verified.failure.or(Some(error)),
             }
         }
         Ok(verified)

@@ -1,9 +1,10 @@
 //! The statements that try to cross from one tenant to another, and what their outcome means.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::db::quote::{ident, literal};
 use crate::rls::contract::Acting;
+use crate::rls::probe::commands::Extra;
 use crate::rls::probe::openers::Openers;
 use crate::rls::probe::row::Values;
 use crate::rls::probe::runner::{Item, Outcome};
@@ -59,6 +60,8 @@ pub(crate) enum Command {
     Delete,
     /// Adds a row of tenant A, which must succeed where reading is not allowed.
     OwnInsert,
+    /// One of the commands beside these.
+    Extra(Extra),
 }
 
 /// A statement that was tried, and in which circumstances.
@@ -71,7 +74,7 @@ pub(crate) struct Attack {
     /// A value that tenant B's row was given before.
     pub(crate) flag: Option<String>,
     /// Whether reading can only count rows, not tell whose they are.
-    counts: bool,
+    pub(crate) counts: bool,
 }
 
 /// What the outcome of an attack means.
@@ -150,6 +153,7 @@ impl Target<'_> {
                 item,
             ));
         }
+        all.extend(self.in_context(Context::A, None, &Extra::IN_TENANT));
         all.extend(self.in_context(Context::B, None, &[Read]));
         let Some(openers) = self.openers else { return all };
         for flag in &openers.flags {
@@ -209,7 +213,7 @@ impl Target<'_> {
         }
     }
 
-    fn item(&self, context: Context, spoof: Option<&(String, String)>) -> Item {
+    pub(crate) fn item(&self, context: Context, spoof: Option<&(String, String)>) -> Item {
         let mut settings = self.settings(context);
         settings.extend(spoof.cloned());
         let oracle_settings =
@@ -242,6 +246,7 @@ impl Target<'_> {
                 Command::MoveOut => self.relocate(&mut item, 0, 1),
                 Command::MoveIn => self.relocate(&mut item, 1, 0),
                 Command::Delete => self.delete(&mut item),
+                Command::Extra(extra) => self.extra(&mut item, *extra),
             };
             if possible.is_some() {
                 found.push((
@@ -253,142 +258,18 @@ impl Target<'_> {
         found
     }
 
-    fn tenant_column(&self) -> Option<(i16, String)> {
+    pub(crate) fn tenant_column(&self) -> Option<(i16, String)> {
         let attnum = self.node.tenant?;
         Some((attnum, ident(&self.node.column(attnum)?.name)))
-    }
-
-    fn read(&self, item: &mut Item, counts: &mut bool) -> Option<()> {
-        let (attnum, column) = self.tenant_column()?;
-        let name = &self.node.name;
-        item.returns = true;
-        item.oracle = None;
-        let [a, b] = [literal(&self.tenants[0]), literal(&self.tenants[1])];
-        if self.privileges.selects.contains(&attnum) {
-            item.attempts.push(format!(
-                "SELECT pg_catalog.json_build_array(count(*) FILTER (WHERE {column} = {a}), count(*) FILTER (WHERE \
-                 {column} = {b})) FROM {name} WHERE {column} IN ({a}, {b})"
-            ));
-        } else if !self.privileges.selects.is_empty() {
-            *counts = true;
-            item.attempts.push(format!(
-                "SELECT pg_catalog.json_build_array(count(*), 0) FROM (SELECT FROM {name} LIMIT 100) AS s"
-            ));
-        } else {
-            return None;
-        }
-        Some(())
-    }
-
-    fn insert(&self, item: &mut Item, tenant: usize) -> Option<()> {
-        let (attnum, column) = self.tenant_column()?;
-        let node = self.node;
-        let row = match &self.spares[tenant] {
-            Some(row) => row,
-            None => {
-                // There is room for one row only: make it.
-                item.prep = self.clear.to_vec();
-                item.prep.push(format!(
-                    "DELETE FROM {} WHERE {column} = {}",
-                    node.name,
-                    literal(&self.tenants[tenant])
-                ));
-                &self.rows[tenant]
-            }
-        };
-        let mut columns = Vec::new();
-        let mut values = Vec::new();
-        for (column, value) in node.columns.iter().zip(row) {
-            if !column.is_generated && self.privileges.inserts.contains(&column.attnum) {
-                columns.push(ident(&column.name));
-                values.push(value.as_deref().map_or("NULL".into(), literal));
-            }
-        }
-        if columns.is_empty() || (tenant == 1 && !self.privileges.inserts.contains(&attnum)) {
-            return None;
-        }
-        item.attempts.push(format!(
-            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})",
-            node.name,
-            columns.join(", "),
-            values.join(", ")
-        ));
-        Some(())
-    }
-
-    fn update(&self, item: &mut Item) -> Option<()> {
-        let (tenant, tenant_column) = self.tenant_column()?;
-        let node = self.node;
-        let (unique, references) = (node.unique_columns(), node.reference_columns());
-        let open = node.columns.iter().filter(|column| {
-            self.privileges.updates.contains(&column.attnum)
-                && column.attnum != tenant
-                && !column.is_generated
-                && !column.is_identity
-        });
-        let column = open.min_by_key(|column| {
-            (unique.contains(&column.attnum), references.contains(&column.attnum), column.kind != "b")
-        })?;
-        let name = ident(&column.name);
-        let value = if unique.contains(&column.attnum) {
-            name.clone()
-        } else {
-            self.rows[0].get(node.position(column.attnum)?)?.as_deref().map_or("NULL".into(), literal)
-        };
-        let b = literal(&self.tenants[1]);
-        item.attempts.push(format!("UPDATE {} SET {name} = {value}", node.name));
-        item.attempts.push(format!("UPDATE {} SET {name} = {name} WHERE {tenant_column} = {b}", node.name));
-        Some(())
-    }
-
-    fn relocate(&self, item: &mut Item, from: usize, to: usize) -> Option<()> {
-        let (tenant, column) = self.tenant_column()?;
-        let node = self.node;
-        if !self.privileges.updates.contains(&tenant) {
-            return None;
-        }
-        let key = literal(&self.tenants[to]);
-        let plain = format!("{column} = {key}");
-        // Along with the references that carry the tenant, so that they do not stand in the way.
-        let mut whole = vec![plain.clone()];
-        let carried: BTreeSet<i16> = node
-            .references()
-            .filter(|reference| reference.columns.contains(&tenant))
-            .flat_map(|reference| reference.columns.iter().copied())
-            .filter(|attnum| *attnum != tenant && self.privileges.updates.contains(attnum))
-            .collect();
-        for attnum in carried {
-            let value = self.rows[to].get(node.position(attnum)?)?;
-            let name = ident(&node.column(attnum)?.name);
-            whole.push(format!("{name} = {}", value.as_deref().map_or("NULL".into(), literal)));
-        }
-        item.prep = self.clear.to_vec();
-        item.prep.push(format!("DELETE FROM {} WHERE {column} = {key}", node.name));
-        let whole = whole.join(", ");
-        let source = literal(&self.tenants[from]);
-        item.attempts.push(format!("UPDATE {} SET {whole}", node.name));
-        item.attempts.push(format!("UPDATE {} SET {whole} WHERE {column} = {source}", node.name));
-        item.attempts.push(format!("UPDATE {} SET {plain} WHERE {column} = {source}", node.name));
-        Some(())
-    }
-
-    fn delete(&self, item: &mut Item) -> Option<()> {
-        let (_, column) = self.tenant_column()?;
-        self.privileges.deletes.then_some(())?;
-        item.prep = self.clear.to_vec();
-        item.attempts.push(format!("DELETE FROM {}", self.node.name));
-        item.attempts.push(format!(
-            "DELETE FROM {} WHERE {column} = {}",
-            self.node.name,
-            literal(&self.tenants[1])
-        ));
-        Some(())
     }
 
     /// What the outcome means, given what the oracle saw before.
     pub(crate) fn judge(&self, attack: &Attack, item: &Item, outcome: &Outcome, baseline: &str) -> Meaning {
         let stranger = !matches!(attack.context, Context::A | Context::B);
         let told = |what: &str| self.evidence(attack, item, outcome, what);
+        if let Command::Extra(extra) = attack.command {
+            return self.judge_extra(extra, attack, item, outcome, baseline);
+        }
         if let Some(error) = outcome.error() {
             // No canary references the table any more: a reference that objects belongs to a row of somebody else.
             if attack.command == Command::Delete
@@ -439,7 +320,7 @@ impl Target<'_> {
                     Meaning::Denied
                 }
             }
-            Command::OwnInsert => Meaning::Denied,
+            Command::OwnInsert | Command::Extra(_) => Meaning::Denied,
             Command::Insert | Command::Update | Command::MoveOut | Command::MoveIn | Command::Delete => {
                 let before = outcome.before.as_deref().unwrap_or(baseline);
                 let changed = outcome.seen.as_deref().is_some_and(|seen| seen != before);
@@ -456,7 +337,7 @@ impl Target<'_> {
     }
 
     /// The statement that got through, as which role, in which context.
-    fn evidence(&self, attack: &Attack, item: &Item, outcome: &Outcome, what: &str) -> String {
+    pub(crate) fn evidence(&self, attack: &Attack, item: &Item, outcome: &Outcome, what: &str) -> String {
         let at = outcome.attempt.unwrap_or(outcome.refused.len().saturating_sub(1));
         let mut statement = item.attempts.get(at).cloned().unwrap_or_default();
         for (value, name) in self.tenants.iter().zip(["<tenant A>", "<tenant B>", "<no tenant>"]) {

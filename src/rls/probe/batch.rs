@@ -8,7 +8,7 @@ use sqlx::{Connection, Executor};
 use crate::Result;
 use crate::db::quote::{literal, trusted};
 use crate::rls::probe::attack::Target;
-use crate::rls::probe::doors::{Doors, Function, House, View};
+use crate::rls::probe::doors::{Doors, Function, House};
 use crate::rls::probe::judge::{Tried, judge};
 use crate::rls::probe::openers::{Openers, openers};
 use crate::rls::probe::row::Values;
@@ -16,6 +16,8 @@ use crate::rls::probe::runner::{self, Item};
 use crate::rls::probe::schema::{Node, Policies, Privileges};
 use crate::rls::probe::seed::{Canaries, Hand, Maker, Seeder};
 use crate::rls::probe::values::tenant_value;
+use crate::rls::probe::views::View;
+use crate::rls::probe::wire::{self, Line};
 use crate::rls::probe::{Leak, Progress, Results, Settings};
 use crate::rls::report::{NotProven, Severity, TableVerdict, Verdict};
 use crate::rls::scope::{Role, Scope, Table};
@@ -54,6 +56,8 @@ struct Front<'a> {
     privileges: &'a Privileges,
     tried: Vec<Tried>,
     unset: bool,
+    /// What could not be tried at the end.
+    unsaid: Option<String>,
 }
 
 /// What the outcomes are seen against.
@@ -72,11 +76,14 @@ impl<'a> Batch<'a> {
         let mut connection =
             crate::db::connect(self.shared.settings.connect.clone(), CONNECT_TIMEOUT).await?;
         let outcome = self.attack(&mut connection, done, results).await;
-        // Whatever happened: closing the connection rolls back as well.
-        let rolled_back = connection.execute("ROLLBACK").await;
-        connection.close().await?;
-        rolled_back?;
-        outcome
+        // Whatever happened, and whether or not the connection still answers: closing it rolls back as well.
+        let closed = match connection.execute("ROLLBACK").await {
+            Ok(_) => connection.close().await,
+            Err(_) => connection.close_hard().await,
+        };
+        let done = outcome?;
+        closed?;
+        Ok(done)
     }
 
     async fn attack(
@@ -95,6 +102,13 @@ impl<'a> Batch<'a> {
                 settings.statement_timeout.as_millis(),
                 settings.lock_timeout.as_millis()
             ))))
+            .await?;
+        // Whoever interrupts leaves nothing that runs on: the server looks after its client, where it can.
+        connection
+            .execute(
+                "DO $$ BEGIN PERFORM pg_catalog.set_config('client_connection_check_interval', '1s', true); \
+                 EXCEPTION WHEN OTHERS THEN NULL; END $$",
+            )
             .await?;
         let preset: bool = sqlx::query_scalar(
             "SELECT coalesce(bool_or(pg_catalog.current_setting(s.name, true) IS NOT NULL), false) FROM \
@@ -135,7 +149,11 @@ impl<'a> Batch<'a> {
         let clear = self.clear(&seeder);
         self.fight(connection, &mut fronts, &seeder, &clear, ids[2], false).await?;
         let baselines = self.baselines(connection, &fronts, &seeder, ids[2]).await?;
-        self.doors(connection, &seeder, results).await?;
+        self.doors(connection, &seeder, &clear, results).await?;
+        if done == 0 {
+            self.climb(connection, &seeder, results).await?;
+        }
+        self.wire(connection, &mut fronts, &seeder, &clear, ids[2]).await?;
         let view = Sight { clear: &clear, unknown: ids[2], baselines: &baselines, unprepared };
         self.verdicts(&fronts, &seeder, &view, results);
         let done = done + self.targets.len();
@@ -150,7 +168,14 @@ impl<'a> Batch<'a> {
         for oid in &self.targets {
             for role in &self.shared.attackers {
                 if let Some(privileges) = self.shared.privileges.get(&(*oid, role.oid.0)) {
-                    fronts.push(Front { oid: *oid, role, privileges, tried: Vec::new(), unset: false });
+                    fronts.push(Front {
+                        oid: *oid,
+                        role,
+                        privileges,
+                        tried: Vec::new(),
+                        unset: false,
+                        unsaid: None,
+                    });
                 }
             }
         }
@@ -198,6 +223,36 @@ impl<'a> Batch<'a> {
         let outcomes = runner::run(connection, &items).await?;
         for (((at, attack), item), outcome) in pending.into_iter().zip(items).zip(outcomes) {
             fronts[at].tried.push((attack, item, outcome));
+        }
+        Ok(())
+    }
+
+    /// Runs what has to go over the connection itself.
+    async fn wire(
+        &self,
+        connection: &mut PgConnection,
+        fronts: &mut [Front<'a>],
+        seeder: &Seeder<'_>,
+        clear: &BTreeMap<u32, Vec<String>>,
+        unknown: uuid::Uuid,
+    ) -> Result<()> {
+        let openers = BTreeMap::new();
+        wire::begin(connection).await?;
+        let mut line = Line::Open;
+        for front in fronts.iter_mut() {
+            let Some(target) =
+                self.target(front.oid, front.role, front.privileges, seeder, clear, &openers, unknown)
+            else {
+                continue;
+            };
+            if line == Line::Spoiled {
+                front.unsaid = Some("COPY was not tried: one before it cost the connection".into());
+                continue;
+            }
+            let kind = self.shared.tables.get(&front.oid).map(|table| table.object_kind.as_str());
+            let (tried, after) = wire::read(connection, &target, kind == Some("table")).await?;
+            front.tried.extend(tried);
+            line = after;
         }
         Ok(())
     }
@@ -271,6 +326,7 @@ impl<'a> Batch<'a> {
         &self,
         connection: &mut PgConnection,
         seeder: &Seeder<'_>,
+        clear: &BTreeMap<u32, Vec<String>>,
         results: &mut Results,
     ) -> Result<()> {
         let roles: BTreeMap<u32, String> =
@@ -280,11 +336,13 @@ impl<'a> Batch<'a> {
             canaries: &seeder.canaries,
             acting: &self.shared.scope.acting,
             roles: &roles,
+            clear,
         };
         let views = house.try_views(connection, &self.shared.views).await?;
         take(results, views, "view-definer");
-        let app = &self.shared.scope.app.name;
-        let functions = house.try_functions(connection, app, &self.shared.functions).await?;
+        let stored = house.try_stored(connection, &self.shared.views).await?;
+        take(results, stored, "materialized-view");
+        let functions = house.try_functions(connection, &self.shared.functions).await?;
         take(results, functions, "function-definer");
         Ok(())
     }
@@ -324,6 +382,7 @@ impl<'a> Batch<'a> {
                 results.attempts.succeeded += judgement.attempts.succeeded;
                 results.attempts.inconclusive += judgement.attempts.inconclusive;
                 reasons.extend(judgement.reasons);
+                reasons.extend(front.unsaid.clone());
                 if !front.unset && self.unset_differs(*oid) {
                     reasons
                         .insert("a context that was never set could not be tried: its rows need one".into());

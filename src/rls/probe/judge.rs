@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::rls::probe::Leak;
 use crate::rls::probe::attack::{Attack, Command, Context, Meaning, Target, counts};
+use crate::rls::probe::commands::Extra;
 use crate::rls::probe::runner::{Item, Outcome};
 use crate::rls::report::{Attempts, Severity};
 use crate::rls::scope::Table;
@@ -66,12 +67,24 @@ pub(crate) fn judge(table: &Table, target: &Target<'_>, tried: &[Tried], baselin
         .filter(|(attack, _)| attack.spoof.is_none())
         .map(|(attack, _)| (attack.context, attack.command))
         .collect();
+    let mut beside = false;
     for (attack, evidence) in &leaks {
         let known = plain_in_a.contains(&attack.command)
             && (attack.context != Context::A || attack.spoof.is_some())
             || attack.spoof.is_some() && plain.contains(&(attack.context, attack.command));
         if known {
             continue;
+        }
+        if let Command::Extra(extra) = attack.command {
+            let (check, message) = extra.check();
+            if extra == Extra::Truncate {
+                judgement.add(table, check, Severity::Error, message, evidence.clone());
+                continue;
+            }
+            // One defect, one finding: what a plain command reaches, and what another of these does, is known.
+            if std::mem::replace(&mut beside, true) || !plain.iter().all(|(_, command)| is_extra(*command)) {
+                continue;
+            }
         }
         let (check, message) = classify(attack, plain_in_a.contains(&Command::Read));
         if !table.row_security {
@@ -106,7 +119,7 @@ fn classify(attack: &Attack, reads: bool) -> (&'static str, &'static str) {
     if attack.spoof.is_some() {
         return ("spoofable-bypass", "a session variable opens the table");
     }
-    if attack.context != Context::A {
+    if attack.context != Context::A && !is_extra(attack.command) {
         return ("fails-open", "without a tenant in context rows are reached");
     }
     match attack.command {
@@ -120,7 +133,12 @@ fn classify(attack: &Attack, reads: bool) -> (&'static str, &'static str) {
         }
         Command::Update => ("delete-leak", "UPDATE reaches other tenants' rows that SELECT hides"),
         Command::Delete => ("delete-leak", "DELETE reaches other tenants' rows that SELECT hides"),
+        Command::Extra(extra) => extra.check(),
     }
+}
+
+fn is_extra(command: Command) -> bool {
+    matches!(command, Command::Extra(_))
 }
 
 fn verb(command: Command) -> &'static str {
@@ -130,6 +148,7 @@ fn verb(command: Command) -> &'static str {
         Command::Update => "UPDATE",
         Command::MoveOut | Command::MoveIn => "UPDATE of the tenant",
         Command::Delete => "DELETE",
+        Command::Extra(extra) => extra.verb(),
     }
 }
 

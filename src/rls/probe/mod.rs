@@ -3,9 +3,12 @@
 
 mod attack;
 mod batch;
+mod climb;
+mod commands;
 mod doors;
 mod judge;
 mod openers;
+mod plain;
 mod prepare;
 mod row;
 mod runner;
@@ -13,6 +16,8 @@ mod sample;
 mod schema;
 mod seed;
 mod values;
+mod views;
+mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,20 +72,20 @@ pub(crate) struct Results {
 /// that it holds within PostgreSQL's default.
 const BATCH: usize = 150;
 
-/// Attacks every table in the scope.
+/// Attacks every table in the scope; what was found until then stays in the results where it ends early.
 pub(crate) async fn run(
     connection: &mut PgConnection,
     settings: &Settings<'_>,
     session: &Session,
     scope: &Scope,
-) -> Result<Results> {
-    let mut results = Results::default();
+    results: &mut Results,
+) -> Result<()> {
     if let Some(reason) = impossible(session, scope) {
         let tables = scope.tables.iter();
         results
             .not_proven
             .extend(tables.map(|table| NotProven { object: table.name.clone(), reason: reason.clone() }));
-        return Ok(results);
+        return Ok(());
     }
     let wanted: Vec<_> = scope
         .tables
@@ -109,8 +114,8 @@ pub(crate) async fn run(
         attackers,
         privileges: schema::privileges(connection, &oids, &roles).await?,
         policies: schema::policies(connection, &oids).await?,
-        views: doors::views(connection, &oids, &roles).await?,
-        functions: doors::functions(connection, scope.app.oid).await?,
+        views: views::views(connection, &oids, &roles).await?,
+        functions: doors::functions(connection, &roles).await?,
         tables: scope.tables.iter().map(|table| (table.oid.0, table)).collect(),
         prepared: prepared.iter().map(|oid| oid.map(|oid| oid.0)).collect(),
     };
@@ -120,12 +125,12 @@ pub(crate) async fn run(
         let all: Vec<u32> =
             targets.iter().copied().chain(shared.prepared.iter().flatten().copied()).collect();
         let batch = Batch { shared: &shared, nodes: with_parents(&nodes, &all), targets };
-        done = batch.run(done, &mut results).await?;
+        done = batch.run(done, results).await?;
     }
     for table in scope.tables.iter().filter(|table| !table.reachable && table.is_partition) {
         results.cleared.insert(table.oid.0);
     }
-    Ok(results)
+    Ok(())
 }
 
 /// Why no probe can run at all.

@@ -41,7 +41,15 @@ pub(crate) struct Constraint {
     pub(crate) referenced: Oid,
     pub(crate) referenced_columns: Vec<i16>,
     pub(crate) is_deferrable: bool,
+    /// Of a check, and of an index that is over expressions or not over all rows.
     pub(crate) definition: String,
+}
+
+impl Constraint {
+    /// Whether ON CONFLICT can name it by its columns.
+    pub(crate) fn is_arbiter(&self) -> bool {
+        self.kind == "u" && !self.is_deferrable && self.definition.is_empty()
+    }
 }
 
 #[derive(sqlx::FromRow)]
@@ -109,6 +117,8 @@ pub(crate) struct Privileges {
     pub(crate) inserts: Vec<i16>,
     pub(crate) updates: Vec<i16>,
     pub(crate) deletes: bool,
+    /// Whether TRUNCATE was granted, which the owner need not be.
+    pub(crate) truncates: bool,
 }
 
 /// What the policies of a table say.

@@ -1,0 +1,7 @@
+-- id: conflict-leak
+-- title: INSERT … ON CONFLICT changes another tenant's row
+-- severity: error
+-- why: A key of all tenants leads the update to a row of somebody else; what opens the policies meanwhile, such as a trigger, lets it through.
+-- fix: Put the tenant into the unique key, and let no trigger open the policies for the rest of the statement.
+-- example: CREATE TRIGGER t BEFORE INSERT ON public.slots FOR EACH ROW EXECUTE FUNCTION public.opens();  -- sets what the policies let through
+-- example: INSERT INTO public.slots (tenant_id, code) VALUES ('<own tenant>', '<code of another>') ON CONFLICT (code) DO UPDATE SET note = 'mine';

@@ -1,0 +1,7 @@
+-- id: copy-leak
+-- title: COPY … TO copies another tenant's rows
+-- severity: error
+-- why: COPY writes the table out whole: a policy that makes room for exports or backups hands every tenant's rows to whoever copies.
+-- fix: Let policies compare the tenant and look at nothing about the statement; export as a role that may cross on purpose.
+-- example: CREATE POLICY export ON public.events FOR SELECT USING (current_query() ILIKE 'copy %');
+-- example: COPY public.events TO STDOUT;  -- every tenant's rows, where SELECT shows one's own

@@ -1,0 +1,7 @@
+-- id: lock-leak
+-- title: SELECT … FOR UPDATE locks another tenant's rows
+-- severity: error
+-- why: Who can lock a row can stop its tenant from working, and learns that the row exists.
+-- fix: Make the policies for SELECT and for UPDATE compare the tenant column with the tenant in context.
+-- example: CREATE POLICY work ON public.queue USING (current_query() ILIKE '% FOR UPDATE SKIP LOCKED');
+-- example: SELECT * FROM public.queue FOR UPDATE SKIP LOCKED;  -- other tenants' workers find nothing to do

@@ -1,0 +1,7 @@
+-- id: merge-leak
+-- title: MERGE changes another tenant's rows
+-- severity: error
+-- why: MERGE looks for its rows after the triggers of all its actions; what they open, and servers before 15.4, let it reach other tenants.
+-- fix: Let no trigger open the policies for the rest of the statement, and keep the server's minor version up to date.
+-- example: CREATE TRIGGER t BEFORE INSERT ON public.parcels FOR EACH STATEMENT EXECUTE FUNCTION public.opens();
+-- example: MERGE INTO public.parcels AS p USING (SELECT) AS s ON p.tenant_id = '<another tenant>' WHEN MATCHED THEN UPDATE SET note = '' WHEN NOT MATCHED THEN INSERT DEFAULT VALUES;

@@ -1,0 +1,7 @@
+-- id: probe-leak
+-- title: A way through that no other check describes
+-- severity: error
+-- why: A statement of the probes reached another tenant's rows in a way that is not known by a name of its own.
+-- fix: Read the statement in the evidence, close the way that it takes, and please report it: it becomes a check.
+-- example: CREATE POLICY walk ON public.events FOR SELECT USING (current_query() ILIKE '% cursor %');
+-- example: DECLARE c CURSOR FOR SELECT * FROM public.events; FETCH ALL FROM c;

@@ -1,0 +1,7 @@
+-- id: returning-leak
+-- title: RETURNING shows another tenant's rows
+-- severity: error
+-- why: RETURNING hands out the row as triggers left it: what a trigger with other rights took from another tenant goes to the client.
+-- fix: Let triggers that run with other rights look at rows of NEW's tenant only.
+-- example: NEW.note := (SELECT note FROM public.notes LIMIT 1);  -- in a SECURITY DEFINER trigger BEFORE INSERT
+-- example: INSERT INTO public.notes (tenant_id) VALUES ('<own tenant>') RETURNING note;  -- another tenant's note
