@@ -35,6 +35,12 @@ word AS (
      CROSS JOIN LATERAL regexp_matches(CASE WHEN b.dynamic THEN b.text ELSE b.bare END,
                                        '"([^"]+)"|([[:alpha:]_][[:alnum:]_$]*)', 'g') AS m(found)
 ),
+-- Functions that look at the context, by themselves or through others that they call.
+contextual(oid) AS (
+    SELECT b.oid FROM body b WHERE b.bare ~* '(current_tenant|current_setting)'
+    UNION
+    SELECT w.oid FROM contextual c JOIN body f ON f.oid = c.oid JOIN word w ON w.name = f.proname
+),
 depends AS (
     SELECT DISTINCT r.ev_class AS view, d.refobjid AS relation
       FROM pg_rewrite r
@@ -92,14 +98,15 @@ SELECT b.oid AS relation,
        format('runs as %s, whom no policy binds, on %s', string_agg(DISTINCT quote_ident(f.owner), ', '),
               coalesce(string_agg(DISTINCT f.tenant::regclass::text, ', ') FILTER (WHERE NOT f.dynamic),
                        'statements that it puts together'))
-           || CASE WHEN b.bare ~* '(current_tenant|current_setting)' THEN '; that it keeps to the tenant could not be proven'
+           || CASE WHEN x.oid IS NOT NULL THEN '; that it keeps to the tenant could not be proven'
                    ELSE '' END AS message,
-       CASE WHEN b.bare ~* '(current_tenant|current_setting)' THEN 'SECURITY DEFINER; its body names the tenant in context'
-            ELSE 'SECURITY DEFINER; its body does not name the tenant in context' END AS evidence,
+       CASE WHEN x.oid IS NOT NULL THEN 'SECURITY DEFINER; it looks at the tenant in context'
+            ELSE 'SECURITY DEFINER; it does not look at the tenant in context' END AS evidence,
        format('REVOKE EXECUTE ON ROUTINE %I.%I(%s) FROM PUBLIC, %s;', n.nspname, b.proname,
               pg_get_function_identity_arguments(b.oid), $6::regrole::text) AS fix,
-       CASE WHEN b.bare ~* '(current_tenant|current_setting)' AND NOT bool_or(f.dynamic) THEN 'warning' END AS severity
+       CASE WHEN x.oid IS NOT NULL AND NOT bool_or(f.dynamic) THEN 'warning' END AS severity
   FROM found f
   JOIN body b ON b.oid = f.entry
+  LEFT JOIN contextual x ON x.oid = b.oid
   JOIN pg_namespace n ON n.oid = b.pronamespace
- GROUP BY b.oid, b.proname, b.pronamespace, b.prokind, b.bare, n.nspname
+ GROUP BY b.oid, b.proname, b.pronamespace, b.prokind, x.oid, n.nspname
