@@ -7,6 +7,7 @@ mod logins;
 mod policies;
 mod reports;
 mod roles;
+mod roles_more;
 mod rows;
 mod settings;
 mod state;
