@@ -3,6 +3,7 @@
 mod clean;
 mod doors;
 mod functions;
+mod grants;
 mod logins;
 mod policies;
 mod reports;
