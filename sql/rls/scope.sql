@@ -41,6 +41,7 @@ tables AS (
 SELECT t.oid, format('%I.%I', t.nspname, t.relname) AS name, t.nspname::text AS schema, t.relname::text AS relname,
        CASE t.relkind WHEN 'p' THEN 'partitioned table' WHEN 'f' THEN 'foreign table' ELSE 'table' END AS object_kind,
        t.kind, t.tenant_column, t.relrowsecurity AS row_security, t.relispartition AS is_partition,
+       EXISTS (SELECT FROM pg_inherits i JOIN tables p ON p.oid = i.inhparent WHERE i.inhrelid = t.oid AND p.kind = 'tenant') AS is_child,
        NOT t.relforcerowsecurity AND t.relowner = ANY ($5::oid[]) AS owner_unbound,
        EXISTS (SELECT FROM unnest($5::oid[]) AS role(oid)
                 WHERE has_schema_privilege(role.oid, t.nspoid, 'USAGE')

@@ -102,7 +102,9 @@ impl Check {
 
     /// Whether probes have a say in it.
     pub(crate) fn is_probed(&self) -> bool {
-        self.is_suspicion() || self.query().is_none() || matches!(self.id, "rls-disabled" | "rls-not-forced")
+        self.is_suspicion()
+            || self.query().is_none()
+            || matches!(self.id, "rls-disabled" | "partition-open" | "rls-not-forced")
     }
 }
 

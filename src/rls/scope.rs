@@ -50,6 +50,8 @@ pub(crate) struct Table {
     pub(crate) tenant_column: Option<String>,
     pub(crate) row_security: bool,
     pub(crate) is_partition: bool,
+    /// Whether it is a partition or an inheritance child of a tenant table.
+    pub(crate) is_child: bool,
     /// Whether a role in reach acts for the owner, whom no policy binds.
     pub(crate) owner_unbound: bool,
     pub(crate) reachable: bool,

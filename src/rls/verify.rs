@@ -187,7 +187,7 @@ pub async fn attempt(connect: &PgConnectOptions, options: &Options) -> Result<Ru
             probed
         };
         add(&mut report, &checks, suspicions, probed);
-        let pooler = options.pooler.as_ref().filter(|_| options.probes);
+        let pooler = options.pooler.as_ref().filter(|_| options.probes && failure.is_none());
         if let Some(pooler) = pooler.filter(|_| checks.iter().any(|check| check.id == pooler::CHECK)) {
             add(&mut report, &checks, Vec::new(), pooler::run(pooler, &scope).await?);
         }

@@ -43,7 +43,9 @@ async fn an_open_partition_is_found() {
          GRANT SELECT ON public.logs_2026 TO tenancy_app",
     )
     .await;
-    assert_found(&report, Error, "rls-disabled", "public.logs_2026");
+    let finding = assert_found(&report, Error, "partition-open", "public.logs_2026");
+    assert_eq!(finding.source, tenancy::rls::report::Source::Probe);
+    assert_silent(&report, "rls-disabled");
 }
 
 #[tokio::test]

@@ -13,8 +13,6 @@ SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
             THEN 'a foreign table cannot have row-level security, and the application role can reach it'
             WHEN EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid)
             THEN 'row-level security is off although the table has policies: they are ignored'
-            WHEN c.relispartition
-            THEN 'row-level security is off on a partition that the application role can reach directly'
             ELSE 'row-level security is off' END AS message,
        format('relrowsecurity is false; tenant column %I', t.tenant_column) AS evidence,
        CASE WHEN c.relkind = 'f' THEN format('REVOKE ALL ON %I.%I FROM PUBLIC, %I;', n.nspname, c.relname, $6::regrole::text)
@@ -25,3 +23,5 @@ SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
   JOIN pg_class c ON c.oid = t.oid
   JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE t.reachable AND NOT c.relrowsecurity
+   -- Partitions and children of tenant tables: partition-open.
+   AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid AND i.inhparent = ANY ($1::oid[]))

@@ -6,6 +6,16 @@
 -- example: CREATE TABLE public.attachments (event_id uuid, content bytea);
 -- example: GRANT SELECT ON public.attachments TO tenancy_app;
 -- example: SELECT * FROM public.attachments;  -- as the application: the files of every tenant's events
+WITH RECURSIVE
+-- What hangs on a tenant table is a tenant's: child-unprotected.
+child(oid) AS (
+    SELECT k.conrelid FROM pg_constraint k
+     WHERE k.contype = 'f' AND (k.confrelid = ANY ($1::oid[]) OR k.confrelid = to_regclass('tenancy.tenants'))
+       AND k.conrelid <> ALL ($1::oid[]) AND k.conrelid <> ALL ($7::oid[])
+    UNION
+    SELECT k.conrelid FROM child c JOIN pg_constraint k ON k.confrelid = c.oid
+     WHERE k.contype = 'f' AND k.conrelid <> ALL ($1::oid[]) AND k.conrelid <> ALL ($7::oid[])
+)
 SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
        CASE c.relkind WHEN 'p' THEN 'partitioned table' WHEN 'f' THEN 'foreign table' ELSE 'table' END AS object_kind,
        '' AS detail,
@@ -28,7 +38,7 @@ SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
   CROSS JOIN unnest($4::oid[]) AS role(oid)
  WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
    AND n.nspname NOT IN ('information_schema', 'tenancy') AND n.nspname !~ '^pg_'
-   AND c.oid <> ALL ($1::oid[]) AND c.oid <> ALL ($7::oid[])
+   AND c.oid <> ALL ($1::oid[]) AND c.oid <> ALL ($7::oid[]) AND c.oid NOT IN (SELECT h.oid FROM child h)
    AND NOT EXISTS (SELECT FROM pg_depend d
                     WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
    AND has_schema_privilege(role.oid, n.oid, 'USAGE')

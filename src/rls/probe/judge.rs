@@ -90,7 +90,7 @@ pub(crate) fn judge(table: &Table, target: &Target<'_>, tried: &[Tried], baselin
         if !table.row_security {
             judgement.add(
                 table,
-                "rls-disabled",
+                if table.is_child { "partition-open" } else { "rls-disabled" },
                 Severity::Error,
                 "row-level security is off, and other tenants' rows are reached",
                 evidence.clone(),
