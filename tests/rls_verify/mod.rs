@@ -3,6 +3,7 @@
 mod clean;
 mod doors;
 mod functions;
+mod helpers;
 mod logins;
 mod meaning;
 mod policies;
