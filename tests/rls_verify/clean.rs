@@ -140,7 +140,7 @@ async fn an_attack_ends_even_where_the_timeout_is_zero() {
     let database = database(
         "CREATE FUNCTION public.limits() RETURNS boolean STABLE LANGUAGE plpgsql AS
              $$ BEGIN ASSERT current_setting('statement_timeout') = '30s'; RETURN true; END $$;
-         ALTER POLICY tenant_isolation ON public.tickets USING (tenant_id = tenancy.current_tenant_id() AND public.limits())",
+         ALTER POLICY tenant_isolation ON public.tickets USING (tenant_id = tenancy.current_tenant_id() AND (SELECT public.limits()))",
     )
     .await;
     let options = Options { statement_timeout: std::time::Duration::ZERO, ..Options::default() };
