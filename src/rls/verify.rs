@@ -10,6 +10,7 @@ use sqlx::{Connection, Executor};
 use crate::rls::catalog::{self, Suspicion};
 use crate::rls::check::{self, Check};
 use crate::rls::contract::Contract;
+use crate::rls::drift;
 use crate::rls::ignore::{Baseline, Ignore};
 use crate::rls::probe::{self, Progress, Results};
 use crate::rls::report::{Finding, NotProven, Report, Severity, Source, Summary, fingerprint};
@@ -142,7 +143,7 @@ pub async fn verify(connect: &PgConnectOptions, options: &Options) -> Result<Rep
         )
         .await?;
         let suspicions = catalog::run(&mut connection, &scope, &checks).await?;
-        let suspicions = narrow(&mut scope, suspicions, &options.tables)?;
+        let mut suspicions = narrow(&mut scope, suspicions, &options.tables)?;
         report.summary.tables = report.summary.tables.max(scope.tables.len());
         let probed = if !options.probes {
             unproven(&scope, "probes were switched off")
@@ -151,6 +152,13 @@ pub async fn verify(connect: &PgConnectOptions, options: &Options) -> Result<Rep
         } else {
             attack(&mut connection, connect, options, &session, &scope).await?
         };
+        // Rows are read where they are attacked as well; else the catalogue alone speaks.
+        if options.probes && checks.iter().any(|check| check.id == drift::CHECK) {
+            let (found, unread) =
+                drift::run(&mut connection, &scope, options.lock_timeout, limit(options)).await?;
+            suspicions.extend(found);
+            report.not_proven.extend(unread);
+        }
         add(&mut report, &checks, suspicions, probed);
     }
     connection.execute("ROLLBACK").await?;
@@ -175,6 +183,14 @@ fn unproven(scope: &Scope, reason: &str) -> Results {
     }
 }
 
+/// How long a statement may take.
+fn limit(options: &Options) -> Duration {
+    match options.statement_timeout {
+        Duration::ZERO => STATEMENT_TIMEOUT,
+        other => other,
+    }
+}
+
 async fn attack(
     connection: &mut PgConnection,
     connect: &PgConnectOptions,
@@ -185,10 +201,7 @@ async fn attack(
     let settings = probe::Settings {
         connect,
         lock_timeout: options.lock_timeout,
-        statement_timeout: match options.statement_timeout {
-            Duration::ZERO => STATEMENT_TIMEOUT,
-            other => other,
-        },
+        statement_timeout: limit(options),
         progress: options.progress.as_deref(),
     };
     probe::run(connection, &settings, session, scope).await
