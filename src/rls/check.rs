@@ -15,6 +15,8 @@ pub enum Method {
     Probe,
     /// The catalogue raises the suspicion; attacks convict or clear.
     Both,
+    /// The rows themselves show it.
+    Rows,
 }
 
 impl Method {
@@ -26,6 +28,7 @@ impl Method {
             Self::Both => {
                 "the system catalogue raises the suspicion, and attacks as the application role decide"
             }
+            Self::Rows => "the rows show it, read by whoever verifies",
         }
     }
 }
@@ -80,7 +83,8 @@ impl Check {
         match (self.query(), self.is_probed()) {
             (Some(_), false) => Method::Catalog,
             (Some(_), true) => Method::Both,
-            (None, _) => Method::Probe,
+            (None, true) => Method::Probe,
+            (None, false) => Method::Rows,
         }
     }
 
@@ -103,7 +107,7 @@ impl Check {
     /// Whether probes have a say in it.
     pub(crate) fn is_probed(&self) -> bool {
         self.is_suspicion()
-            || self.query().is_none()
+            || (self.query().is_none() && self.header("reads") != "rows")
             || matches!(self.id, "rls-disabled" | "partition-open" | "rls-not-forced")
     }
 }
@@ -157,6 +161,7 @@ mod tests {
         assert_eq!(method("delete-leak"), Method::Probe);
         assert_eq!(method("permissive-leak"), Method::Both);
         assert_eq!(method("rls-disabled"), Method::Both);
+        assert_eq!(method("data-drift"), Method::Rows);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod catalog;
 pub mod check;
 pub mod contract;
+mod drift;
 pub mod ignore;
 mod pooler;
 mod probe;

@@ -10,6 +10,7 @@ use sqlx::{Connection, Executor};
 use crate::rls::catalog::{self, Suspicion};
 use crate::rls::check::{self, Check};
 use crate::rls::contract::Contract;
+use crate::rls::drift;
 use crate::rls::ignore::{Baseline, Ignore};
 use crate::rls::pooler;
 use crate::rls::probe::{self, Progress, Results};
@@ -166,7 +167,7 @@ pub async fn attempt(connect: &PgConnectOptions, options: &Options) -> Result<Ru
             report.not_proven.push(NotProven { object: crate::db::quote::ident(role), reason });
             continue;
         }
-        let (scope, suspicions) = match look(&mut connection, &session, options, &checks, role).await {
+        let (scope, mut suspicions) = match look(&mut connection, &session, options, &checks, role).await {
             Ok(seen) => seen,
             Err(error) if at > 0 && error.kind() == ErrorKind::Unreachable => {
                 let reason = format!("not reached: {error}");
@@ -186,6 +187,13 @@ pub async fn attempt(connect: &PgConnectOptions, options: &Options) -> Result<Ru
             failure = error;
             probed
         };
+        // Rows are read where they are attacked as well; else the catalogue alone speaks.
+        if options.probes && failure.is_none() && checks.iter().any(|check| check.id == drift::CHECK) {
+            let (found, unread) =
+                drift::run(&mut connection, &scope, options.lock_timeout, limit(options)).await?;
+            suspicions.extend(found);
+            report.not_proven.extend(unread);
+        }
         add(&mut report, &checks, suspicions, probed);
         let pooler = options.pooler.as_ref().filter(|_| options.probes && failure.is_none());
         if let Some(pooler) = pooler.filter(|_| checks.iter().any(|check| check.id == pooler::CHECK)) {
@@ -240,6 +248,14 @@ fn unproven(scope: &Scope, reason: &str) -> Results {
     }
 }
 
+/// How long a statement may take.
+fn limit(options: &Options) -> Duration {
+    match options.statement_timeout {
+        Duration::ZERO => STATEMENT_TIMEOUT,
+        other => other,
+    }
+}
+
 /// What the probes found, and what ended them early.
 async fn attack(
     connection: &mut PgConnection,
@@ -251,10 +267,7 @@ async fn attack(
     let settings = probe::Settings {
         connect,
         lock_timeout: options.lock_timeout,
-        statement_timeout: match options.statement_timeout {
-            Duration::ZERO => STATEMENT_TIMEOUT,
-            other => other,
-        },
+        statement_timeout: limit(options),
         progress: options.progress.as_deref(),
     };
     let mut results = Results::default();

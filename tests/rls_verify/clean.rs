@@ -1,9 +1,9 @@
 //! What is right passes, and nothing is left behind.
 
 use sqlx::{ConnectOptions, Connection};
-use tenancy::rls::{Options, Severity, verify};
+use tenancy::rls::{Options, Severity};
 
-use super::{assert_quiet, database, verified};
+use super::{assert_quiet, database, verified, verify};
 
 const ROWS: &str = r#"
 INSERT INTO public.countries VALUES ('DE', 'Germany');

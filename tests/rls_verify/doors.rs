@@ -52,7 +52,8 @@ async fn views_that_the_policies_bind_are_quiet() {
 #[tokio::test]
 async fn a_view_that_filters_by_the_tenant_itself_is_a_note() {
     let report = verified(
-        "CREATE VIEW public.v AS SELECT * FROM public.tickets WHERE tenant_id = tenancy.current_tenant_id();
+        "CREATE VIEW public.v WITH (security_barrier) AS
+             SELECT * FROM public.tickets WHERE tenant_id = tenancy.current_tenant_id();
          GRANT SELECT ON public.v TO tenancy_app",
     )
     .await;
@@ -122,15 +123,19 @@ async fn function_definer_that_takes_the_tenant_from_the_caller_is_found() {
 async fn functions_that_are_bound_or_not_callable_or_filter_are_quiet() {
     let report = verified(
         "CREATE FUNCTION public.mine() RETURNS SETOF public.events STABLE LANGUAGE sql SECURITY DEFINER
+             SET search_path = pg_catalog, pg_temp
              AS 'SELECT * FROM public.events WHERE tenant_id = tenancy.current_tenant_id()';
          CREATE FUNCTION public.invoker() RETURNS SETOF public.events STABLE LANGUAGE sql AS 'SELECT * FROM public.events';
          CREATE FUNCTION public.bound() RETURNS SETOF public.events STABLE LANGUAGE sql SECURITY DEFINER
+             SET search_path = pg_catalog, pg_temp
              AS 'SELECT * FROM public.events';
          ALTER FUNCTION public.bound OWNER TO tenancy_owner;
          CREATE FUNCTION public.revoked() RETURNS SETOF public.events STABLE LANGUAGE sql SECURITY DEFINER
+             SET search_path = pg_catalog, pg_temp
              AS 'SELECT * FROM public.events';
          REVOKE EXECUTE ON FUNCTION public.revoked FROM PUBLIC;
          CREATE FUNCTION public.stamp() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+             SET search_path = pg_catalog, pg_temp
              AS $$ BEGIN PERFORM FROM public.events; RETURN NEW; END $$",
     )
     .await;

@@ -5,7 +5,7 @@ use tenancy::rls::report::Source;
 
 use super::{assert_found, assert_quiet, assert_silent, find, verified};
 
-const DEFINER: &str = "LANGUAGE plpgsql SECURITY DEFINER AS";
+const DEFINER: &str = "LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS";
 
 #[tokio::test]
 async fn a_body_that_only_mentions_the_context_is_found() {
@@ -46,7 +46,7 @@ async fn a_body_that_reaches_tables_through_something_else_is_found() {
 #[tokio::test]
 async fn functions_that_keep_to_the_tenant_are_notes() {
     let report = verified(&format!(
-        "CREATE FUNCTION public.a() RETURNS SETOF public.events STABLE LANGUAGE sql SECURITY DEFINER
+        "CREATE FUNCTION public.a() RETURNS SETOF public.events STABLE LANGUAGE sql SECURITY DEFINER SET search_path = ''
              AS 'SELECT * FROM public.events WHERE tenant_id = tenancy.current_tenant_id()';
          CREATE FUNCTION public.b() RETURNS SETOF public.events {DEFINER}
              $$ BEGIN RETURN QUERY SELECT * FROM public.events WHERE tenant_id = tenancy.current_tenant_id(); END $$;

@@ -2,9 +2,9 @@
 
 use sqlx::postgres::PgConnectOptions;
 use tenancy::rls::Severity::Error;
-use tenancy::rls::{Options, Report, verify};
+use tenancy::rls::{Options, Report};
 
-use super::{assert_found, assert_quiet, assert_silent, database, find};
+use super::{assert_found, assert_quiet, assert_silent, database, find, verify};
 
 /// Roles belong to the cluster: these have names of their own. `$app` is what the application runs as, a member of the
 /// control plane's role; `$other` is for the test.

@@ -1,6 +1,6 @@
 //! Rows are made for whatever a table asks, and where they cannot be made the report says so.
 
-use tenancy::rls::Severity::Error;
+use tenancy::rls::Severity::{self, Error};
 
 use super::{assert_found, assert_quiet, verified};
 
@@ -68,8 +68,9 @@ SELECT tenancy.test_protect('public.torture');
 #[tokio::test]
 async fn a_table_of_everything_is_proven() {
     let report = verified(TORTURE).await;
-    assert_quiet(&report);
-    assert!(report.findings.is_empty(), "{report:#?}");
+    assert!(report.passed(Severity::Error, true), "{report:#?}");
+    // Two of its keys go across the tenants, which makes rows harder to find.
+    assert!(report.findings.iter().all(|finding| finding.check == "unique-crosses"), "{report:#?}");
     let broken =
         "DROP POLICY tenant_floor ON public.torture; CREATE POLICY wide ON public.torture USING (true)";
     let report = verified(&format!("{TORTURE} {broken}")).await;
@@ -93,8 +94,9 @@ async fn circles_and_one_row_per_tenant_are_proven() {
                 tenancy.test_protect('public.eggs'), tenancy.test_protect('public.settings')",
     )
     .await;
-    assert_quiet(&report);
-    assert!(report.findings.is_empty(), "{report:#?}");
+    assert!(report.not_proven.is_empty(), "{report:#?}");
+    // Hens and eggs of different tenants may refer to each other.
+    assert!(report.findings.iter().all(|finding| finding.check == "foreign-key-crosses"), "{report:#?}");
 }
 
 #[tokio::test]
@@ -180,8 +182,9 @@ async fn rights_on_some_columns_or_on_insert_alone_are_proven() {
 #[tokio::test]
 async fn a_table_that_takes_no_row_is_not_proven() {
     let report = verified(
-        "CREATE TABLE public.stubborn (tenant_id uuid PRIMARY KEY, x int CHECK (x <> x) NOT NULL);
-         CREATE TABLE public.dependent (tenant_id uuid PRIMARY KEY, y uuid NOT NULL REFERENCES public.stubborn);
+        "CREATE TABLE public.stubborn (tenant_id uuid, id int, x int CHECK (x <> x) NOT NULL, PRIMARY KEY (tenant_id, id));
+         CREATE TABLE public.dependent (tenant_id uuid PRIMARY KEY, y int NOT NULL,
+             FOREIGN KEY (tenant_id, y) REFERENCES public.stubborn);
          SELECT tenancy.test_protect('public.stubborn'), tenancy.test_protect('public.dependent')",
     )
     .await;

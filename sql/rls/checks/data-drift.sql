@@ -1,0 +1,8 @@
+-- id: data-drift
+-- title: Rows of one tenant refer to another tenant's already
+-- severity: error
+-- why: What joins the two, or is deleted with the parent, crosses; a reference that carries the tenant cannot be added while they stand.
+-- fix: Decide row by row whose they are: unlink them, move them or delete them; then let the reference carry the tenant.
+-- reads: rows
+-- example: INSERT INTO public.tickets (tenant_id, event_id) VALUES ('tenant A', 4711);  -- event 4711 is tenant B's
+-- example: DELETE FROM public.events WHERE id = 4711;  -- as tenant B: takes tenant A's tickets along
