@@ -57,6 +57,18 @@ async fn views_that_check_what_is_written_are_notes() {
 }
 
 #[tokio::test]
+async fn what_a_view_shows_of_a_leaking_table_is_the_tables_leak() {
+    let report = verified(
+        "DROP POLICY tenant_floor ON public.tickets; CREATE POLICY a ON public.tickets USING (true);
+         CREATE VIEW public.v WITH (security_invoker) AS SELECT * FROM public.tickets;
+         GRANT SELECT, DELETE ON public.v TO tenancy_app",
+    )
+    .await;
+    assert_found(&report, Error, "permissive-leak", "public.tickets");
+    assert_silent(&report, "view-definer");
+}
+
+#[tokio::test]
 async fn a_materialized_view_is_read() {
     let event = "INSERT INTO tenancy.tenants (slug, name, plan, contact_email) SELECT 'real', 'Real', min(key), 'a@b.example' FROM tenancy.plans;
          INSERT INTO public.countries VALUES ('DE', 'Germany');

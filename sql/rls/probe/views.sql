@@ -13,6 +13,8 @@ walk(view, relation) AS (
 ),
 found AS (
     SELECT c.oid, n.oid AS nspoid, format('%I.%I', n.nspname, c.relname) AS name, c.relkind = 'm' AS stored,
+           coalesce((SELECT o.option_value::boolean FROM pg_options_to_table(c.reloptions) o
+                      WHERE o.option_name = 'security_invoker'), false) AS invoker,
            pg_relation_is_updatable(c.oid, true) AS writes, array_agg(t.oid ORDER BY t.oid) AS tables
       FROM walk w
       JOIN unnest($1::oid[]) AS t(oid) ON t.oid = w.relation
@@ -21,7 +23,7 @@ found AS (
      GROUP BY c.oid, n.oid, n.nspname, c.relname
 ),
 used AS (
-    SELECT f.oid, f.name, f.stored, r.oid AS role, f.tables, has_table_privilege(r.oid, f.oid, 'SELECT') AS selects,
+    SELECT f.oid, f.name, f.stored, f.invoker, r.oid AS role, f.tables, has_table_privilege(r.oid, f.oid, 'SELECT') AS selects,
            -- The bits that PostgreSQL gives INSERT, UPDATE and DELETE.
            ARRAY(SELECT a.attname::text FROM pg_attribute a
                   WHERE a.attrelid = f.oid AND a.attnum > 0 AND f.writes & 8 <> 0

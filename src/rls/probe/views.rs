@@ -19,8 +19,10 @@ pub(crate) struct View {
     pub(crate) oid: Oid,
     pub(crate) name: String,
     pub(crate) role: Oid,
-    pub(crate) stored: bool,
-    tables: Vec<Oid>,
+    stored: bool,
+    /// Whether it reads with the rights of whoever asks.
+    pub(crate) invoker: bool,
+    pub(crate) tables: Vec<Oid>,
     selects: bool,
     /// Columns that may be given to INSERT.
     inserts: Vec<String>,
