@@ -1,7 +1,13 @@
 //! `rls verify --contract`: platforms of other makers, each clean and with a leak, none with a control plane.
 
+#[path = "rls_contract/clean.rs"]
+mod clean;
+#[path = "rls_contract/init.rs"]
+mod init;
 #[path = "rls_contract/platforms.rs"]
 mod platforms;
+#[path = "rls_contract/styles.rs"]
+mod styles;
 
 use tenancy::rls::report::Verdict;
 use tenancy::rls::{Contract, Options, Report, Severity, verify};
