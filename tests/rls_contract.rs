@@ -1,7 +1,13 @@
 //! `rls verify --contract`: platforms of other makers, each clean and with a leak, none with a control plane.
 
+#[path = "rls_contract/clean.rs"]
+mod clean;
+#[path = "rls_contract/init.rs"]
+mod init;
 #[path = "rls_contract/platforms.rs"]
 mod platforms;
+#[path = "rls_contract/styles.rs"]
+mod styles;
 
 use tenancy::rls::report::Verdict;
 use tenancy::rls::{Contract, Options, Report, Severity, verify};
@@ -137,6 +143,12 @@ async fn a_contract_that_does_not_fit_the_database_ends_with_exit_2() {
         ("[My Data]", "[public, ours]", "schemas: there is no schema \"ours\""),
         ("context:", "admin_roles: [nobody_of_that_name]\ncontext:", "admin_roles: there is no role"),
         ("context:", "shared_tables: [public.x]\ncontext:", "shared_tables: there is no table"),
+        ("Äpp user", "app user", "app_roles: there is no role"),
+        (
+            "tables: {'My Data.Order\"s': Tenant Key}",
+            "tenant_column: [tenant_id, org_id]",
+            "tenant_column: no table in these schemas has a column \"tenant_id or org_id\"",
+        ),
         ("SET LOCAL", "CALL", "context.set: "),
         ("app_roles", "app_role", "unknown field `app_role`"),
     ] {

@@ -105,6 +105,12 @@ pub(crate) async fn load(
         .fetch_all(&mut *connection)
         .await?;
     let Some(app) = roles.iter().find(|role| role.name == app_role).cloned() else {
+        if contract.is_some_and(|contract| contract.app_roles.iter().any(|role| role == app_role)) {
+            return Err(Error::Configuration {
+                what: format!("app_roles: there is no role {app_role:?}"),
+                hint: None,
+            });
+        }
         return Err(Error::NotFound { kind: "role", name: app_role.into(), suggestion: None });
     };
     let owner_role: Option<Oid> = if session.has_role_name {
@@ -165,6 +171,14 @@ pub(crate) async fn load(
     };
     let (tables, shared): (Vec<Table>, Vec<Table>) =
         all.into_iter().partition(|table| table.kind == "tenant");
+    if let (Some(contract), true) = (contract, tables.is_empty()) {
+        let columns = contract.tenant_column.join(" or ");
+        let place = if schemas.is_empty() { "" } else { " in these schemas" };
+        return Err(Error::Configuration {
+            what: format!("tenant_column: no table{place} has a column {columns:?}"),
+            hint: None,
+        });
+    }
     Ok(Scope {
         app,
         roles,

@@ -1,6 +1,7 @@
 //! `tenantctl rls`.
 
 mod checks;
+mod contract;
 mod explain;
 mod report_file;
 mod setup;
@@ -20,6 +21,9 @@ pub(crate) enum Verb {
     Checks(checks::Args),
     /// Explain a check: what an intruder does with the defect, how it is found and mended
     Explain(explain::Args),
+    /// Isolation contracts: how a platform that this tool does not manage keeps its tenants apart
+    #[command(subcommand)]
+    Contract(contract::Verb),
 }
 
 impl Verb {
@@ -29,6 +33,7 @@ impl Verb {
             Self::Verify(args) => Box::new(args.run(app).await?),
             Self::Checks(args) => Box::new(args.run()),
             Self::Explain(args) => Box::new(args.run()?),
+            Self::Contract(verb) => verb.run(app).await?,
         })
     }
 }

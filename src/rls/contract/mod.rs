@@ -1,6 +1,7 @@
 //! The isolation contract: what `verify` must know of a platform that this library does not manage.
 
 mod acting;
+pub mod init;
 mod statement;
 
 use std::collections::BTreeMap;
@@ -8,7 +9,7 @@ use std::fmt;
 use std::path::Path;
 
 use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub(crate) use acting::Acting;
 
@@ -16,7 +17,7 @@ use crate::rls::ignore::Ignore;
 use crate::{Error, Result};
 
 /// How a platform keeps its tenants apart, as its own people state it in a file.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Contract {
     /// Names of the tenant column, the likeliest first; one name may stand without a list.
@@ -44,7 +45,7 @@ pub struct Contract {
 }
 
 /// How a transaction says which tenant it serves, and as which user.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Context {
     /// Statements that name the tenant: `SET` or `SELECT set_config(…)`, with the placeholders `{tenant}`, `{user}` and
@@ -109,6 +110,15 @@ impl Contract {
             return Err(format!("admin_roles: {role:?} must be confined, too, says app_roles"));
         }
         Acting::of(&self.context, "").map(|_| ())
+    }
+}
+
+impl Serialize for Tenants {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Given(keys) => keys.serialize(serializer),
+        }
     }
 }
 

@@ -29,15 +29,16 @@ impl Batch<'_> {
         connection: &mut PgConnection,
         seeder: &Seeder<'_>,
     ) -> Result<Option<String>> {
+        // All of it or nothing: what failed is tried again once more rows stand.
+        connection.execute("SAVEPOINT preparation").await?;
         for [a, b] in self.keys(seeder) {
             for (which, key) in [(0, &a), (1, &b)] {
                 for statement in seeder.acting.prepare(key, which) {
                     // Inside a DO block no statement can end the transaction that will be rolled back.
                     let block = format!("BEGIN EXECUTE {}; END", literal(&statement));
-                    connection.execute("SAVEPOINT preparation").await?;
                     match connection.execute(sqlx::raw_sql(trusted(format!("DO {}", literal(&block))))).await
                     {
-                        Ok(_) => connection.execute("RELEASE preparation").await?,
+                        Ok(_) => {}
                         Err(sqlx::Error::Database(error)) => {
                             connection.execute("ROLLBACK TO preparation").await?;
                             let code = error.code().unwrap_or_default().into_owned();
@@ -47,10 +48,11 @@ impl Batch<'_> {
                             )));
                         }
                         Err(error) => return Err(error.into()),
-                    };
+                    }
                 }
             }
         }
+        connection.execute("RELEASE preparation").await?;
         Ok(None)
     }
 
