@@ -3,11 +3,15 @@
 mod catalog;
 pub mod check;
 pub mod contract;
+mod harden;
 pub mod ignore;
+mod platform;
 mod probe;
+mod protection;
 pub mod report;
 mod scope;
 pub mod setup;
+pub mod teardown;
 pub mod verify;
 
 pub use check::Check;

@@ -2,8 +2,10 @@
 
 mod checks;
 mod explain;
+mod patience;
 mod report_file;
 mod setup;
+mod teardown;
 mod verify;
 
 use super::app::App;
@@ -13,6 +15,8 @@ use crate::output::Printable;
 pub(crate) enum Verb {
     /// Put every table with a tenant column under row-level security
     Setup(setup::Args),
+    /// Undo what `rls setup` made, and nothing else
+    Teardown(teardown::Args),
     /// Prove that no tenant can reach another's rows
     Verify(verify::Args),
     /// List the checks of `rls verify`
@@ -25,6 +29,7 @@ impl Verb {
     pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Box<dyn Printable>> {
         Ok(match self {
             Self::Setup(args) => Box::new(args.run(app).await?),
+            Self::Teardown(args) => Box::new(args.run(app).await?),
             Self::Verify(args) => Box::new(args.run(app).await?),
             Self::Checks(args) => Box::new(args.run()),
             Self::Explain(args) => Box::new(args.run()?),
