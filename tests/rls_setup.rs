@@ -2,14 +2,17 @@
 
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
 use tenancy::Outcome;
-use tenancy::rls::setup::{Protection, Setup, TableKind, plan, setup};
+use tenancy::rls::setup::{NewTables, Protection, Setup, TableKind, plan, setup};
 use tenancy::{Error, ErrorKind};
 
 use crate::common::database;
 
 mod doors;
+mod guard;
+mod harden;
 mod roles;
 mod state;
+mod teardown;
 
 const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
 const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";

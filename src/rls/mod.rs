@@ -4,13 +4,17 @@ mod catalog;
 pub mod check;
 pub mod contract;
 mod drift;
+mod harden;
 pub mod ignore;
+mod platform;
 mod pooler;
 mod probe;
+mod protection;
 pub mod report;
 mod scope;
 pub mod setup;
 pub mod source;
+pub mod teardown;
 pub mod verify;
 
 pub use check::Check;

@@ -4,13 +4,16 @@
 //! very same rules with `SELECT tenancy.protect('public.events')`. Here the tables are found and the outcome is told.
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
 
-use serde::Serialize;
-use sqlx::PgConnection;
 use sqlx::postgres::types::Oid;
+use sqlx::{Connection, PgConnection};
 
+use super::harden;
+use super::platform::{TableRow, explain, find};
+use super::protection::Step;
 use crate::{Error, Outcome, Result, audit};
+
+pub use super::protection::{Protection, TableKind, TableProtection};
 
 /// What [`setup`] is to do.
 #[derive(Debug, Clone)]
@@ -25,6 +28,33 @@ pub struct Setup {
     pub shared: Vec<String>,
     /// Names of the tenant column, the first that a table has counts. A registered column goes before them.
     pub tenant_columns: Vec<String>,
+    /// What becomes of tables that are created from now on; as before where `None`.
+    pub on_new_table: Option<NewTables>,
+    /// Also what isolation stands on besides policies: references that carry the tenant, rows that never change hands,
+    /// views that read as their caller, nothing for PUBLIC. Views and the database only where no table is named.
+    pub harden: bool,
+}
+
+/// What an event trigger makes of a new table with a tenant column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewTables {
+    /// It is put under isolation as it is created.
+    Protect,
+    /// It is refused, unless its transaction says `SET LOCAL tenancy.accept_new_tables = on`.
+    Refuse,
+    /// Nothing: there is no event trigger.
+    Off,
+}
+
+impl NewTables {
+    /// The name of the mode in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Protect => "protect",
+            Self::Refuse => "refuse",
+            Self::Off => "off",
+        }
+    }
 }
 
 impl Default for Setup {
@@ -35,97 +65,10 @@ impl Default for Setup {
             tables: Vec::new(),
             shared: Vec::new(),
             tenant_columns: vec!["tenant_id".into()],
+            on_new_table: None,
+            harden: false,
         }
     }
-}
-
-/// What [`setup`] did, or would do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Protection {
-    /// Each table that was looked at, parents before their partitions.
-    pub tables: Vec<TableProtection>,
-    /// What concerns no single table of these, such as tables that are neither a tenant's nor declared as shared.
-    pub notes: Vec<String>,
-}
-
-/// What was done to one table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct TableProtection {
-    /// Its name, with the schema, quoted as SQL.
-    pub table: String,
-    /// What it is.
-    pub kind: TableKind,
-    /// Whether it is new to isolation.
-    pub outcome: Outcome,
-    /// What was done, a word for each sort of statement: `owner`, `policy`, `grant`, `index`, …
-    pub actions: Vec<String>,
-    /// The statements that were carried out, in order.
-    pub statements: Vec<String>,
-    /// What stood in the way of more.
-    pub notes: Vec<String>,
-}
-
-/// What a table is to isolation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TableKind {
-    /// It has a tenant column.
-    Tenant,
-    /// A partition of such a table.
-    Partition,
-    /// An inheritance child of such a table.
-    Child,
-    /// Reference data that every tenant reads.
-    Shared,
-}
-
-impl TableKind {
-    /// The name of the kind, as programs see it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Tenant => "tenant",
-            Self::Partition => "partition",
-            Self::Child => "child",
-            Self::Shared => "shared",
-        }
-    }
-}
-
-impl Protection {
-    /// Whether anything was missing.
-    pub fn changed(&self) -> bool {
-        self.tables.iter().any(|table| !table.statements.is_empty())
-    }
-
-    /// The statements as one script for psql. What several tables need, such as a right on their schema, comes once.
-    pub fn script(&self) -> String {
-        let mut script = String::from("BEGIN;\nSET LOCAL search_path = pg_catalog, pg_temp;\n");
-        let mut written = HashSet::new();
-        for note in &self.notes {
-            comment(&mut script, &format!("note: {note}"));
-        }
-        for table in
-            self.tables.iter().filter(|table| !table.statements.is_empty() || !table.notes.is_empty())
-        {
-            script.push('\n');
-            comment(&mut script, &table.table);
-            for note in &table.notes {
-                comment(&mut script, &format!("note: {note}"));
-            }
-            for statement in table.statements.iter().filter(|statement| written.insert(statement.as_str())) {
-                // Writing to a String cannot fail.
-                let _ = writeln!(script, "{statement};");
-            }
-        }
-        script.push_str("\nCOMMIT;\n");
-        script
-    }
-}
-
-/// A table's name may hold a line break, which would end the comment and begin a statement.
-fn comment(script: &mut String, text: &str) {
-    let line = text.replace(|c: char| c.is_control(), " ");
-    let _ = writeln!(script, "-- {line}");
 }
 
 /// Brings the platform's tables under isolation, in the caller's transaction and as the connecting role: changing a
@@ -160,6 +103,27 @@ pub async fn setup_observed(
         .map_err(|error| explain(error, &target.name))?;
         tables.push(target.outcome(steps));
     }
+    let mut database = TableProtection::new("database".into(), TableKind::Database);
+    if options.harden {
+        // Once all are registered: a reference is between two of them.
+        for (target, table) in targets.iter().zip(&mut tables).filter(|(target, _)| target.is_tenant()) {
+            table.extend(harden::relation(&mut *tx, target.relation, &target.name).await?);
+        }
+        if options.tables.is_empty() {
+            tables.extend(harden::views(&mut *tx).await?);
+            database.extend(harden::database(&mut *tx).await?);
+        }
+    } else {
+        propose(&mut *tx, &targets, &mut tables).await?;
+    }
+    if let Some(mode) = options.on_new_table {
+        let steps = sqlx::query_file_as!(Step, "sql/rls/guard.sql", mode.as_str(), &options.tenant_columns)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(|error| explain(error, "database"))?;
+        database.extend(steps);
+    }
+    tables.extend(database.told());
     let changed: Vec<&str> = tables
         .iter()
         .filter(|table| !table.statements.is_empty())
@@ -171,9 +135,16 @@ pub async fn setup_observed(
     Ok(Protection { tables, notes })
 }
 
-/// What [`setup`] would do, without doing any of it; [`Protection::script`] makes SQL of it. Takes no locks on tables.
+/// What [`setup`] would do, without doing any of it; [`Protection::script`] makes SQL of it. Takes no locks on tables,
+/// unless it is to harden: what that takes shows only once isolation stands, so it is all done and rolled back.
 pub async fn plan(connection: &mut PgConnection, options: &Setup) -> Result<Protection> {
     options.check_enabled()?;
+    if options.harden {
+        let mut attempt = connection.begin().await?;
+        let done = setup(&mut attempt, options).await?;
+        attempt.rollback().await?;
+        return Ok(done);
+    }
     let (targets, notes) = targets(&mut *connection, options).await?;
     let mut tables = Vec::with_capacity(targets.len());
     for target in &targets {
@@ -190,7 +161,39 @@ pub async fn plan(connection: &mut PgConnection, options: &Setup) -> Result<Prot
         .map_err(|error| explain(error, &target.name))?;
         tables.push(target.outcome(steps));
     }
+    propose(&mut *connection, &targets, &mut tables).await?;
+    let mut database = TableProtection::new("database".into(), TableKind::Database);
+    if let Some(mode) = options.on_new_table {
+        let steps =
+            sqlx::query_file_as!(Step, "sql/rls/guard_plan.sql", mode.as_str(), &options.tenant_columns)
+                .fetch_all(&mut *connection)
+                .await
+                .map_err(|error| explain(error, "database"))?;
+        database.extend(steps);
+    }
+    tables.extend(database.told());
     Ok(Protection { tables, notes })
+}
+
+/// Notes on what hardening would mend of the tables' references.
+async fn propose(
+    connection: &mut PgConnection,
+    targets: &[Target],
+    tables: &mut [TableProtection],
+) -> Result<()> {
+    let (relations, columns): (Vec<Oid>, Vec<String>) = targets
+        .iter()
+        .filter(|target| target.is_tenant())
+        .filter_map(|target| Some((target.relation, target.tenant_column.clone()?)))
+        .unzip();
+    for (relation, note) in harden::proposals(connection, &relations, &columns).await? {
+        // The reference may be of a registered table that nobody asked about.
+        let named = targets.iter().position(|target| target.relation == relation);
+        if let Some(table) = named.and_then(|at| tables.get_mut(at)) {
+            table.notes.push(note);
+        }
+    }
+    Ok(())
 }
 
 impl Setup {
@@ -202,46 +205,6 @@ impl Setup {
             "tenant isolation is switched off by ENABLE_TENANT_ISOLATION",
             "set ENABLE_TENANT_ISOLATION=true; what stands already was left as it is",
         ))
-    }
-}
-
-/// A statement or a note of the database.
-struct Step {
-    action: String,
-    statement: Option<String>,
-    note: Option<String>,
-}
-
-/// A table of the platform as the database lists it.
-struct TableRow {
-    relation: Oid,
-    name: String,
-    schema_name: String,
-    table_name: String,
-    kind: String,
-    tenant_column: Option<String>,
-    protected: bool,
-}
-
-impl TableRow {
-    /// What the table is; `None` where nobody said and it has no tenant column.
-    fn kind(&self) -> Result<Option<TableKind>> {
-        Ok(Some(match self.kind.as_str() {
-            "tenant" => TableKind::Tenant,
-            "partition" => TableKind::Partition,
-            "child" => TableKind::Child,
-            "shared" => TableKind::Shared,
-            "unclassified" => return Ok(None),
-            other => {
-                return Err(Error::BadData {
-                    table: "platform_tables()",
-                    column: "kind",
-                    row: self.name.clone(),
-                    value: other.to_owned(),
-                    reason: "it is no kind of table that this program knows".into(),
-                });
-            }
-        }))
     }
 }
 
@@ -257,10 +220,11 @@ struct Target {
 impl Target {
     /// The registry knows two kinds: partitions and children are tenants' tables like their parents.
     fn declared_kind(&self) -> &'static str {
-        match self.kind {
-            TableKind::Shared => "shared",
-            TableKind::Tenant | TableKind::Partition | TableKind::Child => "tenant",
-        }
+        if self.is_tenant() { "tenant" } else { "shared" }
+    }
+
+    fn is_tenant(&self) -> bool {
+        matches!(self.kind, TableKind::Tenant | TableKind::Partition | TableKind::Child)
     }
 
     fn outcome(&self, steps: Vec<Step>) -> TableProtection {
@@ -269,21 +233,9 @@ impl Target {
             (true, true) => Outcome::Updated,
             (false, true) => Outcome::Created,
         };
-        let mut table = TableProtection {
-            table: self.name.clone(),
-            kind: self.kind,
-            outcome,
-            actions: Vec::new(),
-            statements: Vec::new(),
-            notes: Vec::new(),
-        };
-        for step in steps {
-            if step.action != "note" && !table.actions.contains(&step.action) {
-                table.actions.push(step.action);
-            }
-            table.statements.extend(step.statement);
-            table.notes.extend(step.note);
-        }
+        let mut table = TableProtection::new(self.name.clone(), self.kind);
+        table.outcome = outcome;
+        table.extend(steps);
         table
     }
 }
@@ -359,55 +311,4 @@ fn unclassified(row: &TableRow) -> String {
         row.name,
         crate::db::quote::literal(&row.name)
     )
-}
-
-/// The table that a name means: as SQL reads it, or else letter for letter, so that nobody has to quote `we"ird é`.
-async fn find(connection: &mut PgConnection, known: &[TableRow], name: &str) -> Result<Oid> {
-    if let Some(relation) =
-        sqlx::query_file_scalar!("sql/rls/find_table.sql", name).fetch_one(connection).await?
-    {
-        return Ok(relation);
-    }
-    let plain = |row: &TableRow| format!("{}.{}", row.schema_name, row.table_name);
-    let mut same = known.iter().filter(|row| row.table_name == name || plain(row) == name);
-    match (same.next(), same.next()) {
-        (Some(row), None) => Ok(row.relation),
-        (Some(first), Some(second)) => Err(Error::Invalid {
-            field: "table",
-            value: name.to_owned(),
-            reason: format!("it can mean {} or {}", first.name, second.name),
-            hint: Some("name it with its schema".into()),
-        }),
-        (None, _) => {
-            Err(Error::NotFound { kind: "table", name: name.to_owned(), suggestion: suggest(known, name) })
-        }
-    }
-}
-
-fn suggest(known: &[TableRow], name: &str) -> Option<String> {
-    let name = name.to_lowercase();
-    known
-        .iter()
-        .flat_map(|row| [row.table_name.clone(), format!("{}.{}", row.schema_name, row.table_name)])
-        .map(|candidate| (strsim::jaro_winkler(&candidate.to_lowercase(), &name), candidate))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, candidate)| candidate)
-}
-
-/// What the database says about a table that isolation cannot apply to, as an error of its own.
-fn explain(error: sqlx::Error, table: &str) -> Error {
-    let Some(said) =
-        error.as_database_error().and_then(|e| e.try_downcast_ref::<sqlx::postgres::PgDatabaseError>())
-    else {
-        return error.into();
-    };
-    let (what, hint) = (said.message().to_owned(), said.hint().map(str::to_owned));
-    match said.code() {
-        "42703" | "42804" | "42809" | "42P01" => {
-            Error::Invalid { field: "table", value: table.to_owned(), reason: what, hint }
-        }
-        "TN010" => Error::Refused { what, hint },
-        _ => error.into(),
-    }
 }

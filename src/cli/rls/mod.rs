@@ -3,9 +3,11 @@
 mod checks;
 mod contract;
 mod explain;
+mod patience;
 mod report_file;
 mod setup;
 mod source;
+mod teardown;
 mod verify;
 
 use super::app::App;
@@ -15,6 +17,8 @@ use crate::output::Printable;
 pub(crate) enum Verb {
     /// Put every table with a tenant column under row-level security
     Setup(setup::Args),
+    /// Undo what `rls setup` made, and nothing else
+    Teardown(teardown::Args),
     /// Prove that no tenant can reach another's rows
     Verify(verify::Args),
     /// List the checks of `rls verify`
@@ -30,6 +34,7 @@ impl Verb {
     pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Box<dyn Printable>> {
         Ok(match self {
             Self::Setup(args) => Box::new(args.run(app).await?),
+            Self::Teardown(args) => Box::new(args.run(app).await?),
             Self::Verify(args) => Box::new(args.run(app).await?),
             Self::Checks(args) => Box::new(args.run()),
             Self::Explain(args) => Box::new(args.run()?),

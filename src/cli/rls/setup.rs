@@ -2,7 +2,7 @@
 
 use clap::Args as ClapArgs;
 use serde::Serialize;
-use tenancy::rls::setup::{self, Protection, Setup};
+use tenancy::rls::setup::{self, NewTables, Protection, Setup};
 
 use crate::cli::app::{App, DryRun};
 use crate::output::{Report, View};
@@ -18,11 +18,37 @@ pub(crate) struct Args {
     /// Name of the tenant column (may be given more than once)
     #[arg(long, value_name = "COLUMN", default_value = "tenant_id")]
     tenant_column: Vec<String>,
+    /// What becomes of tables with a tenant column that are created from now on [default: as before]
+    #[arg(long, value_name = "MODE", value_enum)]
+    on_new_table: Option<OnNewTable>,
+    /// Also keys, views, default privileges and PUBLIC's rights, and rows that never change tenants
+    #[arg(long)]
+    harden: bool,
     /// Print the SQL instead of running it
     #[arg(long, conflicts_with = "dry_run")]
     print: bool,
     #[command(flatten)]
     dry_run: DryRun,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum OnNewTable {
+    /// They are put under isolation
+    Protect,
+    /// They are refused
+    Refuse,
+    /// Nothing
+    Off,
+}
+
+impl From<OnNewTable> for NewTables {
+    fn from(mode: OnNewTable) -> Self {
+        match mode {
+            OnNewTable::Protect => Self::Protect,
+            OnNewTable::Refuse => Self::Refuse,
+            OnNewTable::Off => Self::Off,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -45,6 +71,8 @@ impl Args {
             tables: self.table,
             shared: self.shared,
             tenant_columns: self.tenant_column,
+            on_new_table: self.on_new_table.map(NewTables::from),
+            harden: self.harden,
         };
         let notes = app.notes;
         let mut session = app.session().await?;
