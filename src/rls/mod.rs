@@ -4,6 +4,7 @@ mod catalog;
 pub mod check;
 pub mod contract;
 pub mod ignore;
+pub mod mutate;
 mod probe;
 pub mod report;
 mod scope;

@@ -2,6 +2,7 @@
 
 mod checks;
 mod explain;
+mod mutate;
 mod report_file;
 mod setup;
 mod verify;
@@ -25,7 +26,7 @@ impl Verb {
     pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Box<dyn Printable>> {
         Ok(match self {
             Self::Setup(args) => Box::new(args.run(app).await?),
-            Self::Verify(args) => Box::new(args.run(app).await?),
+            Self::Verify(args) => args.run(app).await?,
             Self::Checks(args) => Box::new(args.run()),
             Self::Explain(args) => Box::new(args.run()?),
         })

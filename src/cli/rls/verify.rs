@@ -6,13 +6,15 @@ use std::sync::Arc;
 use clap::Args as ClapArgs;
 use serde::Serialize;
 use tenancy::Error;
+use tenancy::rls::mutate::{Extent, mutate};
 use tenancy::rls::report::{self, Form, Severity};
 use tenancy::rls::verify::{self, Options};
 use tenancy::rls::{Baseline, Contract};
 
+use super::mutate::{Mutated, extents};
 use super::report_file::{self, ReportFile, forms};
 use crate::cli::app::App;
-use crate::output::{Format, Report, View};
+use crate::output::{Format, Printable, Report, View};
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
@@ -46,6 +48,18 @@ pub(crate) struct Args {
     /// Let only what is new since an earlier report (`rls verify -o json`) fail
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
+    /// Weaken the isolation in every way there is, roll it back, and tell which weakenings would be noticed: of one
+    /// table of each shape, or of all; locks each while it lasts
+    #[arg(
+        long,
+        value_name = "EXTENT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "shapes",
+        value_parser = extents(),
+        conflicts_with_all = ["format", "report"]
+    )]
+    mutate: Option<Extent>,
 }
 
 #[derive(Serialize)]
@@ -62,7 +76,14 @@ pub(crate) struct Verified {
 }
 
 impl Args {
-    pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Verified> {
+    pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Box<dyn Printable>> {
+        if self.mutate.is_some() && app.config.protected {
+            return Err(Error::refused(
+                "this profile is protected: --mutate locks its tables while they are weakened",
+                "run it against a copy of the database",
+            )
+            .into());
+        }
         app.output.format = match self.format {
             Some(Form::Json) => Format::Json,
             Some(_) => Format::Table,
@@ -71,7 +92,8 @@ impl Args {
         let baseline = self.baseline.as_deref().map(Baseline::read).transpose()?.unwrap_or_default();
         let files = report_file::open(&self.report)?;
         let contract = self.contract.as_deref().map(Contract::read).transpose()?;
-        let bar = app.notes.progress("rls verify");
+        let bar =
+            app.notes.progress(if self.mutate.is_some() { "rls verify --mutate" } else { "rls verify" });
         let options = Options {
             app_roles: self.role,
             ignore: contract.iter().flat_map(|contract| contract.ignore.clone()).collect(),
@@ -93,14 +115,18 @@ impl Args {
             session.begin_checked().await?.rollback().await?;
         }
         let connect = app.options()?;
-        let report =
-            verify::verify(&connect, &options).await.map_err(|error| match (error, &self.contract) {
-                // What the contract names is not there: say in which file.
-                (Error::Configuration { what, hint }, Some(file)) => {
-                    Error::Configuration { what: format!("{}: {what}", file.display()), hint }
-                }
-                (error, _) => error,
-            })?;
+        // What the contract names is not there: say in which file.
+        let named = |error| match (error, &self.contract) {
+            (Error::Configuration { what, hint }, Some(file)) => {
+                Error::Configuration { what: format!("{}: {what}", file.display()), hint }
+            }
+            (error, _) => error,
+        };
+        if let Some(extent) = self.mutate {
+            let mutations = mutate(&connect, &options, extent).await.map_err(named)?;
+            return Ok(Box::new(Mutated(mutations)));
+        }
+        let report = verify::verify(&connect, &options).await.map_err(named)?;
         let text = self.format.unwrap_or(Form::Text).render(&report, app.output.colour)?;
         let mut verified = Verified { report, text, written: Vec::new(), failure: None };
         for file in files {
@@ -111,7 +137,7 @@ impl Args {
                 Err(error) => verified.failure = Some(error),
             }
         }
-        Ok(verified)
+        Ok(Box::new(verified))
     }
 }
 

@@ -71,6 +71,7 @@ impl<'a> Batch<'a> {
         // A session of its own: a setting that was ever set never reads as unset again.
         let mut connection =
             crate::db::connect(self.shared.settings.connect.clone(), CONNECT_TIMEOUT).await?;
+        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
         let outcome = self.attack(&mut connection, done, results).await;
         // Whatever happened: closing the connection rolls back as well.
         let rolled_back = connection.execute("ROLLBACK").await;
@@ -79,7 +80,8 @@ impl<'a> Batch<'a> {
         outcome
     }
 
-    async fn attack(
+    /// The attacks, in the transaction that the connection is in.
+    pub(crate) async fn attack(
         &self,
         connection: &mut PgConnection,
         done: usize,
@@ -87,7 +89,6 @@ impl<'a> Batch<'a> {
     ) -> Result<usize> {
         let scope = self.shared.scope;
         let settings = self.shared.settings;
-        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
         connection
             .execute(sqlx::raw_sql(trusted(format!(
                 "SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; SET LOCAL \

@@ -4,6 +4,7 @@
 mod attack;
 mod batch;
 mod doors;
+mod ground;
 mod judge;
 mod openers;
 mod prepare;
@@ -16,10 +17,12 @@ mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 use crate::Result;
 use crate::rls::probe::batch::{Batch, Shared};
+pub(crate) use crate::rls::probe::ground::{Ground, ground};
 use crate::rls::report::{Attempts, NotProven, Severity, TableVerdict};
 use crate::rls::scope::{Scope, Session};
 
@@ -82,6 +85,34 @@ pub(crate) async fn run(
             .extend(tables.map(|table| NotProven { object: table.name.clone(), reason: reason.clone() }));
         return Ok(results);
     }
+    let Prepared { shared, nodes, oids } =
+        prepared(connection, settings, session, scope, &mut results).await?;
+    let mut done = 0;
+    for targets in batches(&nodes, &oids.iter().map(|oid| oid.0).collect::<Vec<_>>()) {
+        let batch = Batch::of(&shared, &nodes, targets);
+        done = batch.run(done, &mut results).await?;
+    }
+    for table in scope.tables.iter().filter(|table| !table.reachable && table.is_partition) {
+        results.cleared.insert(table.oid.0);
+    }
+    Ok(results)
+}
+
+/// What the attacks need to know before the first of them.
+struct Prepared<'a> {
+    shared: Shared<'a>,
+    nodes: BTreeMap<u32, schema::Node>,
+    /// The tables under attack.
+    oids: Vec<Oid>,
+}
+
+async fn prepared<'a>(
+    connection: &mut PgConnection,
+    settings: &'a Settings<'a>,
+    session: &Session,
+    scope: &'a Scope,
+    results: &mut Results,
+) -> Result<Prepared<'a>> {
     let wanted: Vec<_> = scope
         .tables
         .iter()
@@ -114,17 +145,29 @@ pub(crate) async fn run(
         tables: scope.tables.iter().map(|table| (table.oid.0, table)).collect(),
         prepared: prepared.iter().map(|oid| oid.map(|oid| oid.0)).collect(),
     };
-    let mut done = 0;
-    for targets in batches(&nodes, &oids.iter().map(|oid| oid.0).collect::<Vec<_>>()) {
-        // What makes a user a member must be there in every transaction.
-        let all: Vec<u32> =
-            targets.iter().copied().chain(shared.prepared.iter().flatten().copied()).collect();
-        let batch = Batch { shared: &shared, nodes: with_parents(&nodes, &all), targets };
-        done = batch.run(done, &mut results).await?;
+    Ok(Prepared { shared, nodes, oids })
+}
+
+/// Attacks every table in the scope in the transaction that the connection is in, and leaves the rows that it made there.
+pub(crate) async fn within(
+    connection: &mut PgConnection,
+    settings: &Settings<'_>,
+    session: &Session,
+    scope: &Scope,
+) -> Result<Results> {
+    let mut results = Results::default();
+    if let Some(reason) = impossible(session, scope) {
+        let tables = scope.tables.iter();
+        results
+            .not_proven
+            .extend(tables.map(|table| NotProven { object: table.name.clone(), reason: reason.clone() }));
+        return Ok(results);
     }
-    for table in scope.tables.iter().filter(|table| !table.reachable && table.is_partition) {
-        results.cleared.insert(table.oid.0);
-    }
+    let Prepared { shared, nodes, oids } =
+        prepared(connection, settings, session, scope, &mut results).await?;
+    let targets: Vec<u32> = oids.iter().map(|oid| oid.0).collect();
+    let batch = Batch::of(&shared, &nodes, targets);
+    batch.attack(connection, 0, &mut results).await?;
     Ok(results)
 }
 
@@ -176,6 +219,15 @@ fn batches(nodes: &BTreeMap<u32, schema::Node>, targets: &[u32]) -> Vec<Vec<u32>
         }
     }
     batches
+}
+
+impl<'a> Batch<'a> {
+    fn of(shared: &'a Shared<'a>, nodes: &BTreeMap<u32, schema::Node>, targets: Vec<u32>) -> Self {
+        // What makes a user a member must be there in every transaction.
+        let all: Vec<u32> =
+            targets.iter().copied().chain(shared.prepared.iter().flatten().copied()).collect();
+        Self { shared, nodes: with_parents(nodes, &all), targets }
+    }
 }
 
 /// The tables with everything that they reference.
