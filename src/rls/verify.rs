@@ -175,6 +175,7 @@ pub(crate) fn blank(session: &Session, options: &Options, checks: &[&Check]) -> 
         stale_ignores: Vec::new(),
         fail_on: options.fail_on,
         strict: options.strict,
+        scripts: BTreeMap::new(),
     }
 }
 
@@ -306,6 +307,9 @@ pub(crate) fn add(report: &mut Report, checks: &[&Check], suspicions: Vec<Suspic
     report.attempts.succeeded += probed.attempts.succeeded;
     report.attempts.inconclusive += probed.attempts.inconclusive;
     report.tables.extend(probed.verdicts);
+    for (leak, script) in probed.scripts {
+        report.scripts.entry(leak).or_insert(script);
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod functions;
 mod logins;
 mod policies;
 mod reports;
+mod repro;
 mod roles;
 mod rows;
 mod settings;

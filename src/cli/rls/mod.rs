@@ -4,6 +4,7 @@ mod checks;
 mod explain;
 mod mutate;
 mod report_file;
+mod repro;
 mod setup;
 mod verify;
 

@@ -13,6 +13,7 @@ use tenancy::rls::{Baseline, Contract};
 
 use super::mutate::{Mutated, extents};
 use super::report_file::{self, ReportFile, forms};
+use super::repro;
 use crate::cli::app::App;
 use crate::output::{Format, Printable, Report, View};
 
@@ -48,6 +49,9 @@ pub(crate) struct Args {
     /// Let only what is new since an earlier report (`rls verify -o json`) fail
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
+    /// Write a script for psql to this folder for each statement that got through a table's policies; it shows the leak
+    #[arg(long, value_name = "DIR", conflicts_with = "no_probes")]
+    repro: Option<PathBuf>,
     /// Weaken the isolation in every way there is, roll it back, and tell which weakenings would be noticed: of one
     /// table of each shape, or of all; locks each while it lasts
     #[arg(
@@ -57,7 +61,7 @@ pub(crate) struct Args {
         require_equals = true,
         default_missing_value = "shapes",
         value_parser = extents(),
-        conflicts_with_all = ["format", "report"]
+        conflicts_with_all = ["format", "report", "repro"]
     )]
     mutate: Option<Extent>,
 }
@@ -134,6 +138,12 @@ impl Args {
             // What was found is told all the same.
             match file.write(&verified.report) {
                 Ok(()) => verified.written.push(name),
+                Err(error) => verified.failure = Some(error),
+            }
+        }
+        if let Some(folder) = &self.repro {
+            match repro::write(&verified.report, folder) {
+                Ok(scripts) => verified.written.extend(scripts),
                 Err(error) => verified.failure = Some(error),
             }
         }

@@ -318,6 +318,14 @@ impl<'a> Batch<'a> {
                     );
                 }
                 let judgement = judge(table, &target, &front.tried, baseline);
+                self.write_down(
+                    &target,
+                    seeder,
+                    &front.tried,
+                    baseline,
+                    &judgement.leaks,
+                    &mut results.scripts,
+                );
                 leaked |= judgement.leaks.iter().any(|leak| leak.severity == Severity::Error);
                 tried += judgement.attempts.tried;
                 results.attempts.tried += judgement.attempts.tried;

@@ -8,6 +8,7 @@ mod ground;
 mod judge;
 mod openers;
 mod prepare;
+mod repro;
 mod row;
 mod runner;
 mod sample;
@@ -64,6 +65,8 @@ pub(crate) struct Results {
     pub(crate) verdicts: Vec<TableVerdict>,
     /// Tables, views and functions that a suspicion may be dropped for: every probe of theirs failed.
     pub(crate) cleared: BTreeSet<u32>,
+    /// SQL that shows a leak, by check and object.
+    pub(crate) scripts: repro::Scripts,
 }
 
 /// How many tables are under attack in one transaction: enough to share the round trips, few enough to keep the locks
