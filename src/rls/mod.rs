@@ -6,6 +6,7 @@ pub mod contract;
 mod drift;
 mod harden;
 pub mod ignore;
+pub mod mutate;
 mod platform;
 mod pooler;
 mod probe;

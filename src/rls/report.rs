@@ -8,6 +8,8 @@ mod sarif;
 mod tap;
 mod text;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub use crate::rls::ignore::{Because, Stale, StaleIgnore, Suppressed};
@@ -177,6 +179,9 @@ pub struct Report {
     pub fail_on: Severity,
     /// Whether what is not proven counted as failed.
     pub strict: bool,
+    /// Plain SQL that shows a leak in psql, by check and object.
+    #[serde(skip)]
+    pub scripts: BTreeMap<(String, String), String>,
 }
 
 impl Report {
@@ -262,6 +267,7 @@ pub(crate) mod tests {
             stale_ignores: Vec::new(),
             fail_on: Severity::Warning,
             strict: false,
+            scripts: BTreeMap::new(),
         };
         report.settle(Severity::Warning, false);
         report

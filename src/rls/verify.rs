@@ -128,38 +128,8 @@ pub async fn attempt(connect: &PgConnectOptions, options: &Options) -> Result<Ru
     // Compiling the catalogue's queries would cost a second, and they take milliseconds.
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL jit = off").await?;
     let session = scope::session(&mut connection).await?;
-    let roles = if !options.app_roles.is_empty() {
-        options.app_roles.clone()
-    } else if let Some(contract) = &options.contract {
-        contract.app_roles.clone()
-    } else if session.has_role_name {
-        vec![scope::default_role(&mut connection).await?]
-    } else {
-        return Err(Error::Invalid {
-            field: "role",
-            value: String::new(),
-            reason: "the database has no control plane that would name the application role".into(),
-            hint: Some("name the role that the application runs as, or give an isolation contract".into()),
-        });
-    };
-    let mut report = Report {
-        schema_version: 1,
-        server_version: session.server_version.split(' ').next().unwrap_or_default().into(),
-        engine: if session.citus { "citus".into() } else { "postgresql".into() },
-        duration_ms: 0,
-        summary: Summary {
-            checks: checks.iter().filter(|check| check.query().is_some()).count(),
-            ..Summary::default()
-        },
-        findings: Vec::new(),
-        not_proven: Vec::new(),
-        attempts: crate::rls::report::Attempts::default(),
-        tables: Vec::new(),
-        suppressed: Vec::new(),
-        stale_ignores: Vec::new(),
-        fail_on: options.fail_on,
-        strict: options.strict,
-    };
+    let roles = roles(&mut connection, &session, options).await?;
+    let mut report = blank(&session, options, &checks);
     let mut failure = None;
     for (at, role) in roles.iter().enumerate() {
         if failure.is_some() {
@@ -237,6 +207,51 @@ async fn look(
     Ok((scope, suspicions))
 }
 
+/// The roles that must be confined.
+pub(crate) async fn roles(
+    connection: &mut PgConnection,
+    session: &Session,
+    options: &Options,
+) -> Result<Vec<String>> {
+    if !options.app_roles.is_empty() {
+        Ok(options.app_roles.clone())
+    } else if let Some(contract) = &options.contract {
+        Ok(contract.app_roles.clone())
+    } else if session.has_role_name {
+        Ok(vec![scope::default_role(connection).await?])
+    } else {
+        Err(Error::Invalid {
+            field: "role",
+            value: String::new(),
+            reason: "the database has no control plane that would name the application role".into(),
+            hint: Some("name the role that the application runs as, or give an isolation contract".into()),
+        })
+    }
+}
+
+/// A report with nothing in it.
+pub(crate) fn blank(session: &Session, options: &Options, checks: &[&Check]) -> Report {
+    Report {
+        schema_version: 1,
+        server_version: session.server_version.split(' ').next().unwrap_or_default().into(),
+        engine: if session.citus { "citus".into() } else { "postgresql".into() },
+        duration_ms: 0,
+        summary: Summary {
+            checks: checks.iter().filter(|check| check.query().is_some()).count(),
+            ..Summary::default()
+        },
+        findings: Vec::new(),
+        not_proven: Vec::new(),
+        attempts: crate::rls::report::Attempts::default(),
+        tables: Vec::new(),
+        suppressed: Vec::new(),
+        stale_ignores: Vec::new(),
+        fail_on: options.fail_on,
+        strict: options.strict,
+        scripts: BTreeMap::new(),
+    }
+}
+
 /// Nothing was tried: silence is no proof.
 fn unproven(scope: &Scope, reason: &str) -> Results {
     let tables = scope.tables.iter();
@@ -264,12 +279,7 @@ async fn attack(
     session: &Session,
     scope: &Scope,
 ) -> (Results, Option<Error>) {
-    let settings = probe::Settings {
-        connect,
-        lock_timeout: options.lock_timeout,
-        statement_timeout: limit(options),
-        progress: options.progress.as_deref(),
-    };
+    let settings = settings(connect, options, options.progress.as_deref());
     let mut results = Results::default();
     let Err(error) = probe::run(connection, &settings, session, scope, &mut results).await else {
         return (results, None);
@@ -289,7 +299,21 @@ async fn attack(
     (results, Some(error))
 }
 
-fn chosen(ids: &[String]) -> Result<Vec<&'static Check>> {
+/// How the probes run.
+pub(crate) fn settings<'a>(
+    connect: &'a PgConnectOptions,
+    options: &Options,
+    progress: Option<&'a (dyn Fn(Progress) + Send + Sync)>,
+) -> probe::Settings<'a> {
+    probe::Settings {
+        connect,
+        lock_timeout: options.lock_timeout,
+        statement_timeout: limit(options),
+        progress,
+    }
+}
+
+pub(crate) fn chosen(ids: &[String]) -> Result<Vec<&'static Check>> {
     if ids.is_empty() {
         return Ok(check::ALL.iter().collect());
     }
@@ -297,7 +321,11 @@ fn chosen(ids: &[String]) -> Result<Vec<&'static Check>> {
 }
 
 /// Leaves the tables that were asked for, and what was found about them.
-fn narrow(scope: &mut Scope, suspicions: Vec<Suspicion>, tables: &[String]) -> Result<Vec<Suspicion>> {
+pub(crate) fn narrow(
+    scope: &mut Scope,
+    suspicions: Vec<Suspicion>,
+    tables: &[String],
+) -> Result<Vec<Suspicion>> {
     if tables.is_empty() {
         return Ok(suspicions);
     }
@@ -319,7 +347,7 @@ fn narrow(scope: &mut Scope, suspicions: Vec<Suspicion>, tables: &[String]) -> R
 }
 
 /// Holds the catalogue's suspicions against what the probes saw, and adds both to the report.
-fn add(report: &mut Report, checks: &[&Check], suspicions: Vec<Suspicion>, probed: Results) {
+pub(crate) fn add(report: &mut Report, checks: &[&Check], suspicions: Vec<Suspicion>, probed: Results) {
     // Several roles may show the same: the worst stands.
     let mut convicted: BTreeMap<(String, String), Finding> = BTreeMap::new();
     for leak in probed.leaks.iter().filter(|leak| checks.iter().any(|check| check.id == leak.check)) {
@@ -380,6 +408,9 @@ fn add(report: &mut Report, checks: &[&Check], suspicions: Vec<Suspicion>, probe
     report.attempts.succeeded += probed.attempts.succeeded;
     report.attempts.inconclusive += probed.attempts.inconclusive;
     report.tables.extend(probed.verdicts);
+    for (leak, script) in probed.scripts {
+        report.scripts.entry(leak).or_insert(script);
+    }
 }
 
 /// Of two findings of the same defect the worse stands, and what a probe saw before what the catalogue suspects.

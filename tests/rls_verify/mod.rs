@@ -14,6 +14,7 @@ mod meaning;
 mod more_doors;
 mod policies;
 mod reports;
+mod repro;
 mod roles;
 mod roles_more;
 mod rows;

@@ -3,8 +3,10 @@
 mod checks;
 mod contract;
 mod explain;
+mod mutate;
 mod patience;
 mod report_file;
+mod repro;
 mod setup;
 mod source;
 mod teardown;
@@ -35,7 +37,7 @@ impl Verb {
         Ok(match self {
             Self::Setup(args) => Box::new(args.run(app).await?),
             Self::Teardown(args) => Box::new(args.run(app).await?),
-            Self::Verify(args) => Box::new(args.run(app).await?),
+            Self::Verify(args) => args.run(app).await?,
             Self::Checks(args) => Box::new(args.run()),
             Self::Explain(args) => Box::new(args.run()?),
             Self::Contract(verb) => verb.run(app).await?,

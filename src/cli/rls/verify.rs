@@ -6,14 +6,17 @@ use std::sync::Arc;
 use clap::Args as ClapArgs;
 use serde::Serialize;
 use tenancy::Error;
+use tenancy::rls::mutate::{Extent, mutate};
 use tenancy::rls::report::{self, Form, Severity};
 use tenancy::rls::verify::{self, Options};
 use tenancy::rls::{Baseline, Contract};
 
+use super::mutate::{Mutated, extents};
 use super::report_file::{self, ReportFile, forms};
+use super::repro;
 use super::source::{self, Source};
 use crate::cli::app::App;
-use crate::output::{Format, Report, View};
+use crate::output::{Format, Printable, Report, View};
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
@@ -58,6 +61,21 @@ pub(crate) struct Args {
     /// Let only what is new since an earlier report (`rls verify -o json`) fail
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
+    /// Write a script for psql to this folder for each statement that got through a table's policies; it shows the leak
+    #[arg(long, value_name = "DIR", conflicts_with = "no_probes")]
+    repro: Option<PathBuf>,
+    /// Weaken the isolation in every way there is, roll it back, and tell which weakenings would be noticed: of one
+    /// table of each shape, or of all; locks each while it lasts
+    #[arg(
+        long,
+        value_name = "EXTENT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "shapes",
+        value_parser = extents(),
+        conflicts_with_all = ["format", "report", "repro"]
+    )]
+    mutate: Option<Extent>,
 }
 
 #[derive(Serialize)]
@@ -74,7 +92,14 @@ pub(crate) struct Verified {
 }
 
 impl Args {
-    pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Verified> {
+    pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Box<dyn Printable>> {
+        if self.mutate.is_some() && app.config.protected {
+            return Err(Error::refused(
+                "this profile is protected: --mutate locks its tables while they are weakened",
+                "run it against a copy of the database",
+            )
+            .into());
+        }
         app.output.format = match self.format {
             Some(Form::Json) => Format::Json,
             Some(_) => Format::Table,
@@ -92,7 +117,8 @@ impl Args {
             )
             .into());
         }
-        let bar = app.notes.progress("rls verify");
+        let bar =
+            app.notes.progress(if self.mutate.is_some() { "rls verify --mutate" } else { "rls verify" });
         let mut options = Options {
             app_roles: self.role,
             ignore: contract.iter().flat_map(|contract| contract.ignore.clone()).collect(),
@@ -122,14 +148,18 @@ impl Args {
             Some(connect) => connect,
             None => app.options()?,
         };
-        let run =
-            verify::attempt(&connect, &options).await.map_err(|error| match (error, &self.contract) {
-                // What the contract names is not there: say in which file.
-                (Error::Configuration { what, hint }, Some(file)) => {
-                    Error::Configuration { what: format!("{}: {what}", file.display()), hint }
-                }
-                (error, _) => error,
-            })?;
+        // What the contract names is not there: say in which file.
+        let named = |error| match (error, &self.contract) {
+            (Error::Configuration { what, hint }, Some(file)) => {
+                Error::Configuration { what: format!("{}: {what}", file.display()), hint }
+            }
+            (error, _) => error,
+        };
+        if let Some(extent) = self.mutate {
+            let mutations = mutate(&connect, &options, extent).await.map_err(named)?;
+            return Ok(Box::new(Mutated(mutations)));
+        }
+        let run = verify::attempt(&connect, &options).await.map_err(named)?;
         let report = run.report;
         if from_files {
             source::refuse_nothing(&report, self.contract.as_deref(), &options.tenant_columns)?;
@@ -146,7 +176,13 @@ impl Args {
                 Err(error) => verified.failure = verified.failure.or(Some(error)),
             }
         }
-        Ok(verified)
+        if let Some(folder) = &self.repro {
+            match repro::write(&verified.report, folder) {
+                Ok(scripts) => verified.written.extend(scripts),
+                Err(error) => verified.failure = Some(error),
+            }
+        }
+        Ok(Box::new(verified))
     }
 }
 

@@ -75,6 +75,7 @@ impl<'a> Batch<'a> {
         // A session of its own: a setting that was ever set never reads as unset again.
         let mut connection =
             crate::db::connect(self.shared.settings.connect.clone(), CONNECT_TIMEOUT).await?;
+        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
         let outcome = self.attack(&mut connection, done, results).await;
         // Whatever happened, and whether or not the connection still answers: closing it rolls back as well.
         let closed = match connection.execute("ROLLBACK").await {
@@ -86,7 +87,8 @@ impl<'a> Batch<'a> {
         Ok(done)
     }
 
-    async fn attack(
+    /// The attacks, in the transaction that the connection is in.
+    pub(crate) async fn attack(
         &self,
         connection: &mut PgConnection,
         done: usize,
@@ -94,7 +96,6 @@ impl<'a> Batch<'a> {
     ) -> Result<usize> {
         let scope = self.shared.scope;
         let settings = self.shared.settings;
-        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
         connection
             .execute(sqlx::raw_sql(trusted(format!(
                 "SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; SET LOCAL \
@@ -396,6 +397,14 @@ impl<'a> Batch<'a> {
                     );
                 }
                 let judgement = judge(table, &target, &front.tried, baseline);
+                self.write_down(
+                    &target,
+                    seeder,
+                    &front.tried,
+                    baseline,
+                    &judgement.leaks,
+                    &mut results.scripts,
+                );
                 leaked |= judgement.leaks.iter().any(|leak| leak.severity == Severity::Error);
                 tried += judgement.attempts.tried;
                 results.attempts.tried += judgement.attempts.tried;

@@ -6,10 +6,12 @@ mod batch;
 mod climb;
 mod commands;
 mod doors;
+mod ground;
 mod judge;
 mod openers;
 mod plain;
 mod prepare;
+mod repro;
 mod row;
 mod runner;
 mod sample;
@@ -21,10 +23,12 @@ mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 use crate::Result;
 use crate::rls::probe::batch::{Batch, Shared};
+pub(crate) use crate::rls::probe::ground::{Ground, ground};
 use crate::rls::report::{Attempts, NotProven, Severity, TableVerdict};
 use crate::rls::scope::{Scope, Session};
 
@@ -66,6 +70,8 @@ pub(crate) struct Results {
     pub(crate) verdicts: Vec<TableVerdict>,
     /// Tables, views and functions that a suspicion may be dropped for: every probe of theirs failed.
     pub(crate) cleared: BTreeSet<u32>,
+    /// SQL that shows a leak, by check and object.
+    pub(crate) scripts: repro::Scripts,
 }
 
 /// How many tables are under attack in one transaction: enough to share the round trips, few enough to keep the locks
@@ -87,6 +93,33 @@ pub(crate) async fn run(
             .extend(tables.map(|table| NotProven { object: table.name.clone(), reason: reason.clone() }));
         return Ok(());
     }
+    let Prepared { shared, nodes, oids } = prepared(connection, settings, session, scope, results).await?;
+    let mut done = 0;
+    for targets in batches(&nodes, &oids.iter().map(|oid| oid.0).collect::<Vec<_>>()) {
+        let batch = Batch::of(&shared, &nodes, targets);
+        done = batch.run(done, results).await?;
+    }
+    for table in scope.tables.iter().filter(|table| !table.reachable && table.is_partition) {
+        results.cleared.insert(table.oid.0);
+    }
+    Ok(())
+}
+
+/// What the attacks need to know before the first of them.
+struct Prepared<'a> {
+    shared: Shared<'a>,
+    nodes: BTreeMap<u32, schema::Node>,
+    /// The tables under attack.
+    oids: Vec<Oid>,
+}
+
+async fn prepared<'a>(
+    connection: &mut PgConnection,
+    settings: &'a Settings<'a>,
+    session: &Session,
+    scope: &'a Scope,
+    results: &mut Results,
+) -> Result<Prepared<'a>> {
     let wanted: Vec<_> = scope
         .tables
         .iter()
@@ -119,18 +152,30 @@ pub(crate) async fn run(
         tables: scope.tables.iter().map(|table| (table.oid.0, table)).collect(),
         prepared: prepared.iter().map(|oid| oid.map(|oid| oid.0)).collect(),
     };
-    let mut done = 0;
-    for targets in batches(&nodes, &oids.iter().map(|oid| oid.0).collect::<Vec<_>>()) {
-        // What makes a user a member must be there in every transaction.
-        let all: Vec<u32> =
-            targets.iter().copied().chain(shared.prepared.iter().flatten().copied()).collect();
-        let batch = Batch { shared: &shared, nodes: with_parents(&nodes, &all), targets };
-        done = batch.run(done, results).await?;
+    Ok(Prepared { shared, nodes, oids })
+}
+
+/// Attacks every table in the scope in the transaction that the connection is in, and leaves the rows that it made there.
+pub(crate) async fn within(
+    connection: &mut PgConnection,
+    settings: &Settings<'_>,
+    session: &Session,
+    scope: &Scope,
+) -> Result<Results> {
+    let mut results = Results::default();
+    if let Some(reason) = impossible(session, scope) {
+        let tables = scope.tables.iter();
+        results
+            .not_proven
+            .extend(tables.map(|table| NotProven { object: table.name.clone(), reason: reason.clone() }));
+        return Ok(results);
     }
-    for table in scope.tables.iter().filter(|table| !table.reachable && table.is_partition) {
-        results.cleared.insert(table.oid.0);
-    }
-    Ok(())
+    let Prepared { shared, nodes, oids } =
+        prepared(connection, settings, session, scope, &mut results).await?;
+    let targets: Vec<u32> = oids.iter().map(|oid| oid.0).collect();
+    let batch = Batch::of(&shared, &nodes, targets);
+    batch.attack(connection, 0, &mut results).await?;
+    Ok(results)
 }
 
 /// Why no probe can run at all.
@@ -181,6 +226,15 @@ fn batches(nodes: &BTreeMap<u32, schema::Node>, targets: &[u32]) -> Vec<Vec<u32>
         }
     }
     batches
+}
+
+impl<'a> Batch<'a> {
+    fn of(shared: &'a Shared<'a>, nodes: &BTreeMap<u32, schema::Node>, targets: Vec<u32>) -> Self {
+        // What makes a user a member must be there in every transaction.
+        let all: Vec<u32> =
+            targets.iter().copied().chain(shared.prepared.iter().flatten().copied()).collect();
+        Self { shared, nodes: with_parents(nodes, &all), targets }
+    }
 }
 
 /// The tables with everything that they reference.

@@ -57,7 +57,7 @@ impl Batch<'_> {
     }
 
     /// The keys of A and B, as the tables of the preparation hold them, else as any table does.
-    fn keys(&self, seeder: &Seeder<'_>) -> BTreeSet<[String; 2]> {
+    pub(super) fn keys(&self, seeder: &Seeder<'_>) -> BTreeSet<[String; 2]> {
         let of = |oid: &u32| {
             let node = self.nodes.get(oid)?;
             let column = node.column(node.tenant?)?;

@@ -57,6 +57,11 @@ impl Canaries {
         self.rows.contains_key(&oid) || self.shared.contains_key(&oid)
     }
 
+    /// The rows that were made in a table: those of A and B, or the one that tenants share.
+    pub(crate) fn made(&self, oid: u32) -> impl Iterator<Item = &Values> {
+        self.rows.get(&oid).into_iter().flatten().chain(self.shared.get(&oid))
+    }
+
     fn row(&self, oid: u32, tenant: usize) -> Option<&Values> {
         self.rows.get(&oid).map(|rows| &rows[tenant]).or_else(|| self.shared.get(&oid))
     }
