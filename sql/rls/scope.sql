@@ -13,6 +13,9 @@ classified(oid, kind, tenant_column, registered) AS (
       FROM classified k JOIN pg_inherits i ON i.inhparent = k.oid
      WHERE NOT EXISTS (SELECT FROM registered r WHERE r.oid = i.inhrelid)
 ),
+known AS (
+    SELECT DISTINCT ON (oid) * FROM classified ORDER BY oid, registered DESC
+),
 relation AS (
     SELECT c.oid, c.relname, n.nspname, n.oid AS nspoid, c.relkind, c.relrowsecurity, c.relispartition, c.relowner, c.relforcerowsecurity
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -29,19 +32,23 @@ tables AS (
     SELECT r.*, coalesce(k.kind, 'tenant') AS kind, coalesce(k.tenant_column, m.tenant_column) AS tenant_column,
            coalesce(k.registered, false) AS registered
       FROM relation r
-      LEFT JOIN LATERAL (SELECT * FROM classified k WHERE k.oid = r.oid ORDER BY registered DESC LIMIT 1) k ON true
+      LEFT JOIN known k ON k.oid = r.oid
       LEFT JOIN named m ON m.oid = r.oid
      WHERE k.oid IS NOT NULL
         OR m.oid IS NOT NULL AND (cardinality($6::text[]) = 0 OR r.nspname = ANY ($6::text[]))
+),
+child AS (
+    SELECT DISTINCT i.inhrelid AS oid FROM pg_inherits i JOIN tables p ON p.oid = i.inhparent WHERE p.kind = 'tenant'
 )
 SELECT t.oid, format('%I.%I', t.nspname, t.relname) AS name, t.nspname::text AS schema, t.relname::text AS relname,
        CASE t.relkind WHEN 'p' THEN 'partitioned table' WHEN 'f' THEN 'foreign table' ELSE 'table' END AS object_kind,
        t.kind, t.tenant_column, t.relrowsecurity AS row_security, t.relispartition AS is_partition,
-       EXISTS (SELECT FROM pg_inherits i JOIN tables p ON p.oid = i.inhparent WHERE i.inhrelid = t.oid AND p.kind = 'tenant') AS is_child,
+       h.oid IS NOT NULL AS is_child,
        NOT t.relforcerowsecurity AND t.relowner = ANY ($5::oid[]) AS owner_unbound,
        EXISTS (SELECT FROM unnest($5::oid[]) AS role(oid)
                 WHERE has_schema_privilege(role.oid, t.nspoid, 'USAGE')
                   AND (has_table_privilege(role.oid, t.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
                        OR has_any_column_privilege(role.oid, t.oid, 'SELECT, INSERT, UPDATE, REFERENCES'))) AS reachable
   FROM tables t
+  LEFT JOIN child h ON h.oid = t.oid
  ORDER BY t.nspname, t.relname
