@@ -37,15 +37,19 @@ tables AS (
       LEFT JOIN named m ON m.oid = r.oid
      WHERE k.oid IS NOT NULL
         OR m.oid IS NOT NULL AND (cardinality($6::text[]) = 0 OR r.nspname = ANY ($6::text[]))
+),
+child AS (
+    SELECT DISTINCT i.inhrelid AS oid FROM pg_inherits i JOIN tables p ON p.oid = i.inhparent WHERE p.kind = 'tenant'
 )
 SELECT t.oid, format('%I.%I', t.nspname, t.relname) AS name, t.nspname::text AS schema, t.relname::text AS relname,
        CASE t.relkind WHEN 'p' THEN 'partitioned table' WHEN 'f' THEN 'foreign table' ELSE 'table' END AS object_kind,
        t.kind, t.tenant_column, t.relrowsecurity AS row_security, t.relispartition AS is_partition,
-       EXISTS (SELECT FROM pg_inherits i JOIN tables p ON p.oid = i.inhparent WHERE i.inhrelid = t.oid AND p.kind = 'tenant') AS is_child,
+       h.oid IS NOT NULL AS is_child,
        NOT t.relforcerowsecurity AND t.relowner = ANY ($5::oid[]) AS owner_unbound,
        EXISTS (SELECT FROM unnest($5::oid[]) AS role(oid)
                 WHERE has_schema_privilege(role.oid, t.nspoid, 'USAGE')
                   AND (has_table_privilege(role.oid, t.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
                        OR has_any_column_privilege(role.oid, t.oid, 'SELECT, INSERT, UPDATE, REFERENCES'))) AS reachable
   FROM tables t
+  LEFT JOIN child h ON h.oid = t.oid
  ORDER BY t.nspname, t.relname
