@@ -385,7 +385,7 @@ fn an_interruption_leaves_nothing() {
     command.args(["rls", "verify", "--schema", "a.sql", "--role", "x"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a process");
     let until = |what: &str, is: &dyn Fn(&Path) -> bool| {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !is(scratch.path()) {
             assert!(Instant::now() < deadline, "waited in vain until {what}");
             sleep(Duration::from_millis(20));

@@ -7,11 +7,11 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError};
 use super::failure::{failed, plain};
 use super::file::SqlFile;
 use super::prelude::{self, Prelude};
+use crate::Result;
 use crate::db::quote::{ident, trusted};
 use crate::db::script::{self, Item, Statement};
 use crate::db::{self, Session};
 use crate::rls::verify::CONNECT_TIMEOUT;
-use crate::{Error, Result};
 
 /// What came of it.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ pub struct Applied {
 /// `progress` hears how many statements of how many are done.
 ///
 /// # Errors
-/// [`Error::Script`], naming the file, the line and the statement; [`Error::Database`].
+/// [`crate::Error::Script`], naming the file, the line and the statement; [`crate::Error::Database`].
 pub async fn apply(
     server: &PgConnectOptions,
     files: &[SqlFile],
@@ -81,7 +81,7 @@ pub async fn apply(
 /// Makes sure that files can be taken apart, before a server is started for them.
 ///
 /// # Errors
-/// [`Error::Script`], naming the file and the line.
+/// [`crate::Error::Script`], naming the file and the line.
 pub fn check(files: &[SqlFile]) -> Result<()> {
     parsed(files).map(|_| ())
 }

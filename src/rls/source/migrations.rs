@@ -73,7 +73,7 @@ pub fn migrations(dir: &Path) -> Result<(Style, Vec<SqlFile>)> {
     for path in paths {
         let mut file = SqlFile::read(&path)?;
         file.transaction = !matches!(style, Style::Rails | Style::Numbered)
-            && !file.text.lines().next().is_some_and(|line| line.trim() == "-- no-transaction");
+            && file.text.lines().next().is_none_or(|line| line.trim() != "-- no-transaction");
         file.supabase = style == Style::Supabase;
         if style == Style::Flyway {
             refuse_placeholders(&file)?;
