@@ -234,6 +234,8 @@ DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'careful') THEN CREATE ROLE careful; END IF;
     IF (SELECT relowner <> 'it\"s'::regrole FROM pg_class WHERE oid = 'data.mine'::regclass) THEN RAISE 'the owner is wrong'; END IF;
 END $$;
+GRANT USAGE ON SCHEMA data TO e;
+CREATE ROLE e CONNECTION LIMIT 3;
 CREATE ROLE writer BYPASSRLS PASSWORD 'hunter2';
 GRANT writer, careful TO \"web app\";
 {TABLE}{OPEN}{CLOSE}REVOKE writer FROM \"web app\";
@@ -251,7 +253,7 @@ END $$;
 
 /// What applying a file says, on the server that the tests share.
 async fn error(database: &Database, text: &str, transaction: bool) -> tenancy::Error {
-    let file = SqlFile { name: "a.sql".into(), text: text.into(), transaction };
+    let file = SqlFile { name: "a.sql".into(), text: text.into(), transaction, supabase: false };
     match source::apply(&database.options, &[file], "tenancy", &|_, _| {}).await {
         Err(error) => error,
         Ok(applied) => panic!("{applied:?}"),
@@ -383,7 +385,7 @@ fn an_interruption_leaves_nothing() {
     command.args(["rls", "verify", "--schema", "a.sql", "--role", "x"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a process");
     let until = |what: &str, is: &dyn Fn(&Path) -> bool| {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !is(scratch.path()) {
             assert!(Instant::now() < deadline, "waited in vain until {what}");
             sleep(Duration::from_millis(20));

@@ -160,7 +160,7 @@ impl<'a> Scanner<'a> {
                 while self.peek(0).is_some_and(|next| in_word(next) || next == b'$') {
                     self.at += 1;
                 }
-                let word = self.text[start..self.at].to_lowercase();
+                let word = self.text[start..self.at].to_ascii_lowercase();
                 if word == "e" && self.peek(0) == Some(b'\'') {
                     return self.quoted(b'\'', true);
                 }

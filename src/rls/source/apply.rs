@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgErrorPosition};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError};
 
-use super::SqlFile;
+use super::failure::{failed, plain};
+use super::file::SqlFile;
 use super::prelude::{self, Prelude};
+use crate::Result;
 use crate::db::quote::{ident, trusted};
 use crate::db::script::{self, Item, Statement};
 use crate::db::{self, Session};
 use crate::rls::verify::CONNECT_TIMEOUT;
-use crate::{Error, Result};
 
 /// What came of it.
 #[derive(Debug, Clone)]
@@ -28,7 +29,7 @@ pub struct Applied {
 /// `progress` hears how many statements of how many are done.
 ///
 /// # Errors
-/// [`Error::Script`], naming the file, the line and the statement; [`Error::Database`].
+/// [`crate::Error::Script`], naming the file, the line and the statement; [`crate::Error::Database`].
 pub async fn apply(
     server: &PgConnectOptions,
     files: &[SqlFile],
@@ -39,7 +40,8 @@ pub async fn apply(
     let quiet = server.clone().options([("client_min_messages", "error")]);
     let mut admin = db::connect(quiet.clone(), CONNECT_TIMEOUT).await?;
     let mut notes = Vec::new();
-    let preludes = prelude::needed(scripts.iter().flat_map(|(_, items)| items));
+    let preludes =
+        prelude::needed(scripts.iter().flat_map(|(_, items)| items), files.iter().any(|file| file.supabase));
     for prelude in &preludes {
         notes.push(prepare(&mut admin, &quiet, *prelude, role_prefix).await?);
     }
@@ -79,7 +81,7 @@ pub async fn apply(
 /// Makes sure that files can be taken apart, before a server is started for them.
 ///
 /// # Errors
-/// [`Error::Script`], naming the file and the line.
+/// [`crate::Error::Script`], naming the file and the line.
 pub fn check(files: &[SqlFile]) -> Result<()> {
     parsed(files).map(|_| ())
 }
@@ -398,14 +400,6 @@ fn database(arguments: &str) -> Option<String> {
     (!name.is_empty() && name != "-" && !name.contains(['=', ':'])).then_some(name)
 }
 
-/// A word of a statement as the name that it is.
-fn plain(word: &str) -> String {
-    match word.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(inner) => inner.replace("\"\"", "\""),
-        None => word.to_owned(),
-    }
-}
-
 /// What gives a role that is there already the properties that CREATE ROLE names.
 fn alter_role(statement: &Statement<'_>, role: &str) -> Remedy {
     let [create, kind, name] = match &statement.words[..] {
@@ -416,9 +410,15 @@ fn alter_role(statement: &Statement<'_>, role: &str) -> Remedy {
         return Remedy::None;
     }
     // Past the name, as it stands there.
-    let lower = statement.text.to_lowercase();
-    let Some(at) = lower.find(&name.to_lowercase()).map(|at| at + name.len()) else { return Remedy::None };
-    let Some(options) = statement.text.get(at..) else { return Remedy::None };
+    let lower = statement.text.to_ascii_lowercase();
+    let mut at = 0;
+    for word in [create, kind, name] {
+        match lower[at..].find(&word.to_ascii_lowercase()) {
+            Some(before) => at += before + word.len(),
+            None => return Remedy::None,
+        }
+    }
+    let options = &statement.text[at..];
     let role = ident(role);
     let login = if kind == "user" { " LOGIN" } else { "" };
     Remedy::Instead(vec![format!("ALTER ROLE {role}{login}"), format!("ALTER ROLE {role} {options}")])
@@ -447,69 +447,6 @@ async fn copy(connection: &mut PgConnection, statement: &str, rows: &str) -> sql
     copy.finish().await.map(|_| ())
 }
 
-/// What failed, where, and what may be done.
-fn failed(file: &SqlFile, at: Option<(&Statement<'_>, Option<usize>)>, error: sqlx::Error) -> Error {
-    let known = error.as_database_error().and_then(|e| e.try_downcast_ref::<PgDatabaseError>());
-    let mut what = known.map_or_else(|| error.to_string(), |known| known.message().to_owned());
-    let mut hint = known.and_then(PgDatabaseError::hint).map(str::to_owned);
-    let mut line = None;
-    if let Some((statement, rows)) = at {
-        line = Some(rows.zip(known.and_then(row)).map_or_else(
-            || {
-                statement.line
-                    + known.and_then(|known| lines_before(known, statement.text)).unwrap_or_default()
-            },
-            |(first, row)| first + row - 1,
-        ));
-        if let Some(detail) = known.and_then(PgDatabaseError::detail) {
-            what = format!("{what} ({detail})");
-        }
-        what = format!("{what}, in: {}", excerpt(statement));
-        if let Some(name) =
-            extension(statement).filter(|_| known.is_some_and(|e| matches!(e.code(), "0A000" | "58P01")))
-        {
-            hint = Some(format!(
-                "install the extension {name:?} for the PostgreSQL on this machine, or name another one's binaries with \
-                 TENANTCTL_PG_BIN"
-            ));
-        } else if what.starts_with("syntax error at or near \":\"") {
-            hint = Some("variables of psql are not supported: write out their values".into());
-        }
-    }
-    Error::Script { file: file.name.clone(), line, what, hint, cause: Some(Box::new(error)) }
-}
-
-/// How many lines of the statement come before the place that the server names.
-fn lines_before(error: &PgDatabaseError, text: &str) -> Option<usize> {
-    match error.position()? {
-        PgErrorPosition::Original(at) => {
-            Some(text.chars().take(at.saturating_sub(1)).filter(|c| *c == '\n').count())
-        }
-        PgErrorPosition::Internal { .. } => None,
-    }
-}
-
-/// The row of a COPY that the server names, the first being 1.
-fn row(error: &PgDatabaseError) -> Option<usize> {
-    let (_, rest) = error.r#where()?.split_once(", line ")?;
-    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
-}
-
-/// The beginning of a statement, on one line and without passwords.
-fn excerpt(statement: &Statement<'_>) -> String {
-    const LONGEST: usize = 100;
-    let text = statement.text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let end = text.to_lowercase().find(" password ").filter(|at| text.is_char_boundary(*at));
-    let shown: String = text[..end.unwrap_or(text.len())].chars().take(LONGEST).collect();
-    if shown.len() < text.len() { format!("{shown} …") } else { shown }
-}
-
-/// The extension that a statement makes.
-fn extension(statement: &Statement<'_>) -> Option<String> {
-    let rest = statement.words.strip_prefix(&["create".to_owned(), "extension".to_owned()])?;
-    rest.iter().find(|word| !matches!(word.as_str(), "if" | "not" | "exists")).map(|word| plain(word))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -528,17 +465,5 @@ mod tests {
         ] {
             assert_eq!(database(arguments).as_deref(), name, "{arguments}");
         }
-    }
-
-    #[test]
-    fn an_excerpt_is_short_and_holds_no_password() {
-        let shown = |text: &str| {
-            let items = script::split(text).unwrap();
-            let Item::Sql(statement) = &items[0] else { panic!("{items:?}") };
-            excerpt(statement)
-        };
-        assert_eq!(shown("SELECT\n  1;"), "SELECT 1");
-        assert_eq!(shown("CREATE ROLE x LOGIN\n PASSWORD 'hunter2'"), "CREATE ROLE x LOGIN …");
-        assert_eq!(shown(&format!("SELECT '{}'", "é".repeat(200))).chars().count(), 102);
     }
 }

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{SqlFile, unusable};
+use super::file::{SqlFile, unusable};
 use crate::{Error, Result};
 
 /// Whose manner a directory follows.
@@ -73,7 +73,8 @@ pub fn migrations(dir: &Path) -> Result<(Style, Vec<SqlFile>)> {
     for path in paths {
         let mut file = SqlFile::read(&path)?;
         file.transaction = !matches!(style, Style::Rails | Style::Numbered)
-            && !file.text.lines().next().is_some_and(|line| line.trim() == "-- no-transaction");
+            && file.text.lines().next().is_none_or(|line| line.trim() != "-- no-transaction");
+        file.supabase = style == Style::Supabase;
         if style == Style::Flyway {
             refuse_placeholders(&file)?;
         } else {
@@ -401,7 +402,12 @@ mod tests {
 
     #[test]
     fn placeholders_are_refused() {
-        let file = |text: &str| SqlFile { name: "V1__a.sql".into(), text: text.into(), transaction: true };
+        let file = |text: &str| SqlFile {
+            name: "V1__a.sql".into(),
+            text: text.into(),
+            transaction: true,
+            supabase: false,
+        };
         let error = refuse_placeholders(&file("SELECT 1;\nSELECT '${schema}';")).unwrap_err().to_string();
         assert_eq!(error, "V1__a.sql:2: placeholders are not supported");
         assert!(refuse_placeholders(&file("-- ${x}\nSELECT $${$$, '${', '${1}';")).is_ok());

@@ -12,15 +12,10 @@ pub(super) enum Prelude {
 }
 
 /// Names that only a Supabase project has.
-const SUPABASE: &[&str] = &[
-    "auth.uid(",
-    "auth.jwt(",
-    "auth.role(",
-    "auth.email(",
-    "auth.users",
-    "service_role",
-    "supabase_realtime",
-];
+const SUPABASE: &[&str] = &["auth.uid(", "auth.jwt(", "auth.role(", "auth.email(", "auth.users"];
+
+/// Names that another platform may have, too, but then it makes the roles.
+const LIKELY_SUPABASE: &[&str] = &["service_role", "supabase_realtime"];
 
 /// The roles that a Supabase project has, as far as they are made here.
 pub(super) const SUPABASE_ROLES: &[&str] = &["anon", "authenticated", "service_role"];
@@ -38,8 +33,11 @@ const CONTROL_PLANE: &[&str] = &[
     "tenancy.admit_usage",
 ];
 
-/// What the files rely on, and do not make themselves.
-pub(super) fn needed<'a, 'b: 'a>(items: impl Iterator<Item = &'a Item<'b>> + Clone) -> Vec<Prelude> {
+/// What the files rely on, and do not make themselves. `supabase` says that they are a Supabase project's.
+pub(super) fn needed<'a, 'b: 'a>(
+    items: impl Iterator<Item = &'a Item<'b>> + Clone,
+    supabase: bool,
+) -> Vec<Prelude> {
     let statements = items.filter_map(|item| match item {
         Item::Sql(statement) => Some(statement),
         Item::Copy { .. } | Item::Meta { .. } => None,
@@ -53,7 +51,9 @@ pub(super) fn needed<'a, 'b: 'a>(items: impl Iterator<Item = &'a Item<'b>> + Clo
             names.iter().any(|name| text.contains(name))
         })
     };
-    if mentions(SUPABASE) && !makes("auth") {
+    let makes_roles = || SUPABASE_ROLES.iter().any(|role| mentions(&[&format!("create role {role}")]));
+    let likely = || mentions(LIKELY_SUPABASE) && !makes_roles();
+    if (supabase || mentions(SUPABASE) || likely()) && !makes("auth") {
         found.push(Prelude::Supabase);
     }
     if mentions(CONTROL_PLANE) && !makes("tenancy") {
@@ -79,13 +79,15 @@ mod tests {
     use crate::db::script::split;
 
     fn needs(text: &str) -> Vec<Prelude> {
-        needed(split(text).unwrap().iter())
+        needed(split(text).unwrap().iter(), false)
     }
 
     #[test]
     fn only_what_is_mentioned_and_not_made() {
         assert_eq!(needs("CREATE POLICY p ON t USING (x = (SELECT Auth.uid()))"), [Prelude::Supabase]);
         assert_eq!(needs("GRANT ALL ON t TO \"service_role\""), [Prelude::Supabase]);
+        assert_eq!(needs("CREATE ROLE service_role; GRANT ALL ON t TO service_role"), []);
+        assert_eq!(needed(split("SELECT 1").unwrap().iter(), true), [Prelude::Supabase]);
         assert_eq!(needs("CREATE SCHEMA IF NOT EXISTS \"auth\"; SELECT auth.uid()"), []);
         assert_eq!(needs("CREATE SCHEMA AUTHORIZATION auth; SELECT auth.uid()"), []);
         assert_eq!(needs("CREATE SCHEMA authors; SELECT auth.uid()"), [Prelude::Supabase]);
