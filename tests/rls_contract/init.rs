@@ -53,12 +53,11 @@ fn unordered(contract: &Value) -> Value {
     let mut contract = contract.clone();
     for statement in contract["context"]["set"].as_array_mut().expect("a list") {
         let text = statement.as_str().expect("a text");
-        if let (Some(from), Some(to)) = (text.find('{'), text.rfind('}')) {
-            if let Ok(claims) =
+        if let (Some(from), Some(to)) = (text.find('{'), text.rfind('}'))
+            && let Ok(claims) =
                 serde_json::from_str::<std::collections::BTreeMap<String, Value>>(&text[from..=to])
-            {
-                *statement = serde_json::json!([&text[..from], claims, &text[to + 1..]]);
-            }
+        {
+            *statement = serde_json::json!([&text[..from], claims, &text[to + 1..]]);
         }
     }
     contract
@@ -72,6 +71,11 @@ async fn supabase_with_a_claim() {
 #[tokio::test]
 async fn supabase_with_functions_for_members() {
     prove_style(&styles::SUPABASE_MEMBERS).await;
+}
+
+#[tokio::test]
+async fn supabase_with_a_profile_for_each_user() {
+    prove_style(&styles::SUPABASE_PROFILES).await;
 }
 
 #[tokio::test]

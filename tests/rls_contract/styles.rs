@@ -347,3 +347,55 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON public.todos, public.profiles TO @authen
                     "prepare": [], "tenants": "auto"}, "ignore": []}"#,
     questions: 0,
 };
+
+/// A profile for each user says the tenant; a user has but one.
+pub(crate) const SUPABASE_PROFILES: Style = Style {
+    platform: Platform {
+        schema: r#"
+CREATE ROLE @authenticated NOLOGIN;
+CREATE SCHEMA auth;
+CREATE TABLE auth.users (id uuid PRIMARY KEY);
+CREATE FUNCTION auth.uid() RETURNS uuid STABLE LANGUAGE sql AS
+    $$ SELECT (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid $$;
+CREATE TABLE public.companies (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), name text NOT NULL);
+CREATE TABLE public.profiles (
+    id uuid PRIMARY KEY REFERENCES auth.users, company_id uuid NOT NULL REFERENCES public.companies, full_name text);
+CREATE TABLE public.invoices (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, company_id uuid NOT NULL REFERENCES public.companies, cents bigint NOT NULL);
+CREATE INDEX ON public.profiles (company_id); CREATE INDEX ON public.invoices (company_id);
+ALTER TABLE public.profiles ENABLE ROW LEVEL SECURITY; ALTER TABLE public.profiles FORCE ROW LEVEL SECURITY;
+ALTER TABLE public.invoices ENABLE ROW LEVEL SECURITY; ALTER TABLE public.invoices FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON public.profiles FOR SELECT TO @authenticated USING (id = auth.uid());
+CREATE POLICY own ON public.invoices TO @authenticated
+    USING (company_id = (SELECT p.company_id FROM public.profiles p WHERE p.id = auth.uid()));
+GRANT USAGE ON SCHEMA auth, public TO @authenticated;
+GRANT SELECT ON public.profiles TO @authenticated;
+GRANT SELECT, INSERT, UPDATE, DELETE ON public.invoices TO @authenticated;
+"#,
+        contract: "",
+        state: "SELECT (SELECT count(*) FROM auth.users), (SELECT count(*) FROM profiles), (SELECT count(*) FROM invoices)",
+        leaks: &[
+            (
+                "CREATE POLICY all_of_them ON public.profiles FOR SELECT TO @authenticated USING (full_name IS NULL)",
+                "DROP POLICY all_of_them ON public.profiles",
+                "permissive-leak",
+                "public.profiles",
+            ),
+            (
+                "ALTER POLICY own ON public.invoices WITH CHECK (cents >= 0)",
+                "ALTER POLICY own ON public.invoices
+                     WITH CHECK (company_id = (SELECT p.company_id FROM public.profiles p WHERE p.id = auth.uid()))",
+                "check-leak",
+                "public.invoices",
+            ),
+        ],
+    },
+    guess: r#"{
+        "tenant_column": ["company_id"], "tables": {}, "schemas": ["public"], "app_roles": ["@authenticated"], "admin_roles": [],
+        "shared_tables": [],
+        "context": {"set": ["SELECT set_config('request.jwt.claims', '{\"role\":\"{role}\",\"sub\":\"{user}\"}', true)"],
+                    "prepare": ["INSERT INTO auth.users (id) VALUES ('{user}')",
+                                "INSERT INTO public.profiles (id, company_id) VALUES ('{user}', '{tenant}')"],
+                    "tenants": "auto"}, "ignore": []}"#,
+    questions: 0,
+};

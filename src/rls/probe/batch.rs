@@ -131,7 +131,7 @@ impl<'a> Batch<'a> {
         let early = self.shared.privileged && !preset;
         if early {
             seeder.fill(connection, &[hand(Maker::Home, false)]).await?;
-            unprepared = self.prepare(connection, &seeder).await?;
+            unprepared = self.prepare(connection, &mut seeder).await?;
             let clear = self.clear(&seeder);
             self.fight(connection, &mut fronts, &seeder, &clear, ids[2], true).await?;
         }
@@ -145,7 +145,7 @@ impl<'a> Batch<'a> {
             seeder.fill(connection, &hands).await?;
         }
         if !early || unprepared.is_some() {
-            unprepared = self.prepare(connection, &seeder).await?;
+            unprepared = self.prepare(connection, &mut seeder).await?;
         }
         let clear = self.clear(&seeder);
         self.fight(connection, &mut fronts, &seeder, &clear, ids[2], false).await?;

@@ -7,9 +7,10 @@ use sqlx::postgres::PgConnection;
 use sqlx::postgres::types::Oid;
 
 use crate::Result;
-use crate::db::quote::{literal, trusted};
+use crate::db::quote::{ident, literal, trusted};
 use crate::rls::contract::Acting;
 use crate::rls::probe::batch::Batch;
+use crate::rls::probe::row::Values;
 use crate::rls::probe::seed::Seeder;
 
 /// For each statement of the preparation the table that it adds rows to.
@@ -27,7 +28,7 @@ impl Batch<'_> {
     pub(super) async fn prepare(
         &self,
         connection: &mut PgConnection,
-        seeder: &Seeder<'_>,
+        seeder: &mut Seeder<'_>,
     ) -> Result<Option<String>> {
         // All of it or nothing: what failed is tried again once more rows stand.
         connection.execute("SAVEPOINT preparation").await?;
@@ -53,7 +54,50 @@ impl Batch<'_> {
             }
         }
         connection.execute("RELEASE preparation").await?;
+        self.adopt(connection, seeder).await?;
         Ok(None)
+    }
+
+    /// Lets the rows of the preparation stand for the tenants where no others could be made: a user has but one profile.
+    async fn adopt(&self, connection: &mut PgConnection, seeder: &mut Seeder<'_>) -> Result<()> {
+        for oid in self.shared.prepared.iter().flatten() {
+            let Some(node) = self.nodes.get(oid) else { continue };
+            let Some(column) = node.tenant.and_then(|attnum| node.column(attnum)) else { continue };
+            if seeder.canaries.rows.contains_key(oid) {
+                continue;
+            }
+            let values: Vec<String> =
+                node.columns.iter().map(|column| format!("{}::text", ident(&column.name))).collect();
+            let mut rows: Vec<Values> = Vec::new();
+            for which in 0..2 {
+                let query = format!(
+                    "SELECT pg_catalog.to_json(ARRAY[{}]::text[])::text FROM {} WHERE {} = {}::{} LIMIT 1",
+                    values.join(", "),
+                    node.name,
+                    ident(&column.name),
+                    literal(&seeder.key(column, which)),
+                    column.type_name
+                );
+                connection.execute("SAVEPOINT adoption").await?;
+                match sqlx::query_scalar(trusted(query)).fetch_optional(&mut *connection).await {
+                    Ok(row) => {
+                        let row: Option<String> = row;
+                        rows.extend(row.and_then(|row| serde_json::from_str(&row).ok()));
+                        connection.execute("RELEASE adoption").await?;
+                    }
+                    // Whoever may not read it has no row to show; the table stays unproven.
+                    Err(sqlx::Error::Database(_)) => {
+                        connection.execute("ROLLBACK TO adoption").await?;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if let Ok(rows) = <[Values; 2]>::try_from(rows) {
+                seeder.canaries.rows.insert(*oid, rows);
+                seeder.canaries.order.push(*oid);
+            }
+        }
+        Ok(())
     }
 
     /// The keys of A and B, as the tables of the preparation hold them, else as any table does.

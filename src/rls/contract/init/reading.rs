@@ -189,7 +189,7 @@ impl<'f> Reader<'f> {
                     let rest = nodes.get(at + 1..).unwrap_or_default();
                     let alias = match rest {
                         [Node::Name(alias), ..] => alias.last(),
-                        [r#as, Node::Name(alias), ..] if r#as.is("AS") => alias.last(),
+                        [sign, Node::Name(alias), ..] if sign.is("AS") => alias.last(),
                         _ => path.last(),
                     };
                     found.push((alias.cloned().unwrap_or_default(), table));
@@ -423,7 +423,7 @@ impl<'f> Reader<'f> {
         for item in output(nodes) {
             gives.extend(Self::other(item, place).map(|(table, column)| (table.oid, column)));
         }
-        self.conditions(nodes, place, &mut |reader, left, right| {
+        self.conditions(nodes, &mut |reader, left, right| {
             let Some((table, column)) = Self::other(left, place) else { return };
             let (direct, expected) = (reader.direct(right), texts(right));
             if !direct.is_empty() {
@@ -449,12 +449,7 @@ impl<'f> Reader<'f> {
     }
 
     /// The comparisons of one SELECT, without those of a SELECT in it.
-    fn conditions(
-        &self,
-        nodes: &[Node],
-        place: &Place<'_, 'f>,
-        each: &mut impl FnMut(&Self, &[Node], &[Node]),
-    ) {
+    fn conditions(&self, nodes: &[Node], each: &mut impl FnMut(&Self, &[Node], &[Node])) {
         for clause in nodes.split(separates) {
             if let Some(at) = clause.iter().position(|node| node.is("=") || node.is("IN")) {
                 each(self, &clause[..at], &clause[at + 1..]);
@@ -465,7 +460,7 @@ impl<'f> Reader<'f> {
             if let Node::Group(inner) = node
                 && self.from(inner).is_empty()
             {
-                self.conditions(inner, place, each);
+                self.conditions(inner, each);
             }
         }
     }

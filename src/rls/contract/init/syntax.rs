@@ -84,9 +84,12 @@ impl Node {
     }
 }
 
+/// A function: its schema and its statements.
+type Function = (String, Vec<Vec<Node>>);
+
 /// The functions of the platform, by name.
 #[derive(Debug, Default)]
-pub(super) struct Library(BTreeMap<String, Vec<(String, Vec<Vec<Node>>)>>);
+pub(super) struct Library(BTreeMap<String, Vec<Function>>);
 
 impl Library {
     pub(super) fn add(&mut self, schema: &str, name: &str, body: &str) {
@@ -126,7 +129,7 @@ impl Library {
     fn statements(&self, name: &[String]) -> impl Iterator<Item = &Vec<Node>> {
         let known = name.last().and_then(|last| self.0.get(last));
         let schema = name.iter().rev().nth(1);
-        let fits = move |of: &&(String, _)| schema.is_none_or(|schema| *schema == of.0);
+        let fits = move |of: &&Function| schema.is_none_or(|schema| *schema == of.0);
         known.into_iter().flatten().filter(fits).flat_map(|(_, statements)| statements)
     }
 }
