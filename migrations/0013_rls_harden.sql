@@ -26,6 +26,8 @@ DECLARE
 BEGIN
     FOR key IN
         SELECT k.conname, k.oid, k.conrelid, k.confrelid, k.condeferrable, k.condeferred, k.confmatchtype, k.confupdtype, k.confdeltype,
+               -- PostgreSQL 18 and later.
+               coalesce((to_jsonb(k) ->> 'conperiod')::boolean, false) AS period,
                k.convalidated, format('%I.%I', n.nspname, p.relname) AS parent, p.relispartition AS of_partition,
                c.tenant_column AS own, r.tenant_column AS theirs, cardinality(k.conkey) AS width,
                oc.atttypid AS own_type, tc.atttypid AS their_type, tc.attnotnull AND oc.attnotnull AS not_null,
@@ -67,6 +69,7 @@ BEGIN
             -- A row without a tenant would be held to no reference at all.
             WHEN NOT key.not_null THEN 'a tenant column is nullable'
             WHEN key.confupdtype IN ('n', 'd') THEN 'its ON UPDATE action would reset the tenant'
+            WHEN key.period THEN 'it is over a PERIOD'
             WHEN key.confmatchtype = 'f' AND key.width > 1 THEN 'it is MATCH FULL'
             WHEN NOT (key.may_key AND key.may_reference) THEN format('%I does not own both tables', current_user)
             WHEN row_security_active(p_relation) OR row_security_active(key.confrelid::regclass) THEN format('%I cannot see all rows', current_user)
