@@ -16,6 +16,8 @@ mod readme;
 #[cfg(test)]
 mod rls_contract;
 #[cfg(test)]
+mod rls_corpus;
+#[cfg(test)]
 mod rls_mutate;
 #[cfg(test)]
 mod rls_pooler;

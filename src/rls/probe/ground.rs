@@ -67,7 +67,7 @@ pub(crate) async fn ground(
         unset = false;
         seeder.fill(connection, &[home(true)]).await?;
     }
-    if let Some(reason) = batch.prepare(connection, &seeder).await? {
+    if let Some(reason) = batch.prepare(connection, &mut seeder).await? {
         return Ok(Err(reason));
     }
     let Some(table) = batch.nodes.get(&oid) else { return Ok(Err("it is gone".into())) };
