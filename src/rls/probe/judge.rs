@@ -48,7 +48,9 @@ pub(crate) fn judge(table: &Table, target: &Target<'_>, tried: &[Tried], baselin
         }
         let empty =
             attack.context == Context::Empty && attack.command == Command::Read && attack.spoof.is_none();
-        if let Some(error) = outcome.error().filter(|error| empty && error.code != "42501") {
+        // Denied, or a circle of policies, which recursive-policy tells: neither has to do with the context.
+        let about_context = |code: &str| !matches!(code, "42501" | "42P17" | "54001");
+        if let Some(error) = outcome.error().filter(|error| empty && about_context(&error.code)) {
             let evidence = format!(
                 "as {} in an empty context: SELECT → {} ({})",
                 target.role, error.message, error.code
