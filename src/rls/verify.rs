@@ -12,7 +12,7 @@ use crate::rls::check::{self, Check};
 use crate::rls::contract::Contract;
 use crate::rls::ignore::{Baseline, Ignore};
 use crate::rls::probe::{self, Progress, Results};
-use crate::rls::report::{Finding, NotProven, Report, Severity, Source, Summary, fingerprint};
+use crate::rls::report::{Finding, NotProven, Report, Severity, Source, Summary, Tests, fingerprint};
 use crate::rls::scope::{self, Scope, Session};
 use crate::{Error, Result};
 
@@ -50,6 +50,8 @@ pub struct Options {
     pub lock_timeout: Duration,
     /// How long a round of statements may take; zero for the usual 30 seconds, since an attack must end.
     pub statement_timeout: Duration,
+    /// Whether the report holds the attacks as tests, for [`Report::pgtap`].
+    pub tests: bool,
     /// Called as tables get done.
     pub progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
 }
@@ -70,6 +72,7 @@ impl Default for Options {
             baseline: Baseline::default(),
             lock_timeout: Duration::from_secs(5),
             statement_timeout: STATEMENT_TIMEOUT,
+            tests: false,
             progress: None,
         }
     }
@@ -176,6 +179,7 @@ pub(crate) fn blank(session: &Session, options: &Options, checks: &[&Check]) -> 
         fail_on: options.fail_on,
         strict: options.strict,
         scripts: BTreeMap::new(),
+        tests: Tests::default(),
     }
 }
 
@@ -215,6 +219,7 @@ pub(crate) fn settings<'a>(
             other => other,
         },
         progress,
+        tests: options.tests,
     }
 }
 
@@ -307,6 +312,9 @@ pub(crate) fn add(report: &mut Report, checks: &[&Check], suspicions: Vec<Suspic
     report.attempts.succeeded += probed.attempts.succeeded;
     report.attempts.inconclusive += probed.attempts.inconclusive;
     report.tables.extend(probed.verdicts);
+    report.tests.rows.extend(probed.tests.rows);
+    report.tests.before_context.extend(probed.tests.before_context);
+    report.tests.after.extend(probed.tests.after);
     for (leak, script) in probed.scripts {
         report.scripts.entry(leak).or_insert(script);
     }

@@ -4,6 +4,7 @@ mod clean;
 mod doors;
 mod functions;
 mod logins;
+mod pgtap;
 mod policies;
 mod reports;
 mod repro;
