@@ -4,6 +4,7 @@ mod cases;
 mod form;
 mod github;
 mod junit;
+mod pgtap;
 mod sarif;
 mod tap;
 mod text;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::rls::ignore::{Because, Stale, StaleIgnore, Suppressed};
 pub use form::Form;
+pub use pgtap::Tests;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -182,6 +184,9 @@ pub struct Report {
     /// Plain SQL that shows a leak in psql, by check and object.
     #[serde(skip)]
     pub scripts: BTreeMap<(String, String), String>,
+    /// The attacks as tests, where they were asked for.
+    #[serde(skip)]
+    pub tests: Tests,
 }
 
 impl Report {
@@ -268,6 +273,7 @@ pub(crate) mod tests {
             fail_on: Severity::Warning,
             strict: false,
             scripts: BTreeMap::new(),
+            tests: Tests::default(),
         };
         report.settle(Severity::Warning, false);
         report

@@ -15,7 +15,7 @@ use crate::rls::ignore::{Baseline, Ignore};
 use crate::rls::pooler;
 use crate::rls::probe::{self, Progress, Results};
 use crate::rls::report::{
-    Finding, NotProven, Report, Severity, Source, Summary, TableVerdict, Verdict, fingerprint,
+    Finding, NotProven, Report, Severity, Source, Summary, TableVerdict, Tests, Verdict, fingerprint,
 };
 use crate::rls::scope::{self, Scope, Session};
 use crate::{Error, ErrorKind, Result};
@@ -56,6 +56,8 @@ pub struct Options {
     pub lock_timeout: Duration,
     /// How long a round of statements may take; zero for the usual 30 seconds, since an attack must end.
     pub statement_timeout: Duration,
+    /// Whether the report holds the attacks as tests, for [`Report::pgtap`].
+    pub tests: bool,
     /// Called as tables get done.
     pub progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
 }
@@ -77,6 +79,7 @@ impl Default for Options {
             baseline: Baseline::default(),
             lock_timeout: Duration::from_secs(5),
             statement_timeout: STATEMENT_TIMEOUT,
+            tests: false,
             progress: None,
         }
     }
@@ -249,6 +252,7 @@ pub(crate) fn blank(session: &Session, options: &Options, checks: &[&Check]) -> 
         fail_on: options.fail_on,
         strict: options.strict,
         scripts: BTreeMap::new(),
+        tests: Tests::default(),
     }
 }
 
@@ -310,6 +314,7 @@ pub(crate) fn settings<'a>(
         lock_timeout: options.lock_timeout,
         statement_timeout: limit(options),
         progress,
+        tests: options.tests,
     }
 }
 
@@ -408,6 +413,9 @@ pub(crate) fn add(report: &mut Report, checks: &[&Check], suspicions: Vec<Suspic
     report.attempts.succeeded += probed.attempts.succeeded;
     report.attempts.inconclusive += probed.attempts.inconclusive;
     report.tables.extend(probed.verdicts);
+    report.tests.rows.extend(probed.tests.rows);
+    report.tests.before_context.extend(probed.tests.before_context);
+    report.tests.after.extend(probed.tests.after);
     for (leak, script) in probed.scripts {
         report.scripts.entry(leak).or_insert(script);
     }

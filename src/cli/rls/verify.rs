@@ -64,6 +64,10 @@ pub(crate) struct Args {
     /// Write a script for psql to this folder for each statement that got through a table's policies; it shows the leak
     #[arg(long, value_name = "DIR", conflicts_with = "no_probes")]
     repro: Option<PathBuf>,
+    /// Write the same proof as a test file for pgTAP, which passes here under pg_prove and fails where something gets
+    /// through
+    #[arg(long, value_name = "FILE", conflicts_with = "no_probes")]
+    pgtap: Option<PathBuf>,
     /// Weaken the isolation in every way there is, roll it back, and tell which weakenings would be noticed: of one
     /// table of each shape, or of all; locks each while it lasts
     #[arg(
@@ -73,7 +77,7 @@ pub(crate) struct Args {
         require_equals = true,
         default_missing_value = "shapes",
         value_parser = extents(),
-        conflicts_with_all = ["format", "report", "repro"]
+        conflicts_with_all = ["format", "report", "repro", "pgtap"]
     )]
     mutate: Option<Extent>,
 }
@@ -130,6 +134,7 @@ impl Args {
             strict: self.strict || std::env::var("CI").is_ok_and(|ci| ci == "true"),
             fail_on: self.fail_on,
             baseline,
+            tests: self.pgtap.is_some(),
             lock_timeout: app.config.lock_timeout.value,
             statement_timeout: app.config.statement_timeout.value,
             progress: Some(Arc::new(move |progress| bar.set(progress.done as u64, progress.total as u64))),
@@ -180,6 +185,15 @@ impl Args {
             match repro::write(&verified.report, folder) {
                 Ok(scripts) => verified.written.extend(scripts),
                 Err(error) => verified.failure = Some(error),
+            }
+        }
+        if let Some(file) = &self.pgtap {
+            match std::fs::write(file, verified.report.pgtap()) {
+                Ok(()) => verified.written.push(file.display().to_string()),
+                Err(error) => {
+                    let context = format!("the tests could not be written to {}", file.display());
+                    verified.failure = Some(anyhow::Error::new(error).context(context));
+                }
             }
         }
         Ok(Box::new(verified))

@@ -30,7 +30,7 @@ pub(crate) enum Context {
 }
 
 impl Context {
-    fn words(self) -> &'static str {
+    pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Unset => "without a context",
             Self::Empty => "in an empty context",

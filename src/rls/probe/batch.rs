@@ -11,6 +11,7 @@ use crate::rls::probe::attack::Target;
 use crate::rls::probe::doors::{Doors, Function, House};
 use crate::rls::probe::judge::{Tried, judge};
 use crate::rls::probe::openers::{Openers, openers};
+use crate::rls::probe::pgtap;
 use crate::rls::probe::row::Values;
 use crate::rls::probe::runner::{self, Item};
 use crate::rls::probe::schema::{Node, Policies, Privileges};
@@ -371,6 +372,11 @@ impl<'a> Batch<'a> {
 
     fn verdicts(&self, fronts: &[Front<'a>], seeder: &Seeder<'_>, view: &Sight<'_>, results: &mut Results) {
         let openers = BTreeMap::new();
+        // Only who looks past the policies can tell whether something changed.
+        let tests = self.shared.settings.tests && self.shared.privileged;
+        if tests {
+            results.tests.rows.extend(self.rows(&self.targets, seeder));
+        }
         for oid in &self.targets {
             let Some(table) = self.shared.scope.tables.iter().find(|table| table.oid.0 == *oid) else {
                 continue;
@@ -397,6 +403,9 @@ impl<'a> Batch<'a> {
                     );
                 }
                 let judgement = judge(table, &target, &front.tried, baseline);
+                if tests {
+                    pgtap::add(&mut results.tests, &target, &front.tried);
+                }
                 self.write_down(
                     &target,
                     seeder,

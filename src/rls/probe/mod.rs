@@ -9,6 +9,7 @@ mod doors;
 mod ground;
 mod judge;
 mod openers;
+mod pgtap;
 mod plain;
 mod prepare;
 mod repro;
@@ -29,7 +30,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use crate::Result;
 use crate::rls::probe::batch::{Batch, Shared};
 pub(crate) use crate::rls::probe::ground::{Ground, ground};
-use crate::rls::report::{Attempts, NotProven, Severity, TableVerdict};
+use crate::rls::report::{Attempts, NotProven, Severity, TableVerdict, Tests};
 use crate::rls::scope::{Scope, Session};
 
 /// How far the probes are, for whoever draws a bar.
@@ -48,6 +49,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) lock_timeout: std::time::Duration,
     pub(crate) statement_timeout: std::time::Duration,
     pub(crate) progress: Option<&'a (dyn Fn(Progress) + Send + Sync)>,
+    /// Whether the attacks are wanted as tests.
+    pub(crate) tests: bool,
 }
 
 /// A statement that got through, as the check that it belongs to.
@@ -72,6 +75,8 @@ pub(crate) struct Results {
     pub(crate) cleared: BTreeSet<u32>,
     /// SQL that shows a leak, by check and object.
     pub(crate) scripts: repro::Scripts,
+    /// The attacks as tests.
+    pub(crate) tests: Tests,
 }
 
 /// How many tables are under attack in one transaction: enough to share the round trips, few enough to keep the locks

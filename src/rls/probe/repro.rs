@@ -57,7 +57,7 @@ impl Batch<'_> {
         );
         let mut say = |statement: &str| lines.push(format!("{statement};"));
         say("BEGIN");
-        for statement in self.rows(target.node.oid.0, seeder) {
+        for statement in self.rows(&[target.node.oid.0], seeder) {
             say(&statement);
         }
         for statement in &item.prep {
@@ -89,11 +89,11 @@ impl Batch<'_> {
         lines.join("\n")
     }
 
-    /// Statements that make the rows which the probes made, in the table and in those that it needs.
-    fn rows(&self, oid: u32, seeder: &Seeder<'_>) -> Vec<String> {
+    /// Statements that make the rows which the probes made, in the tables and in those that they need.
+    pub(super) fn rows(&self, oids: &[u32], seeder: &Seeder<'_>) -> Vec<String> {
         let mut needed = BTreeSet::new();
         let mut work: Vec<u32> =
-            self.shared.prepared.iter().flatten().copied().chain(std::iter::once(oid)).collect();
+            self.shared.prepared.iter().flatten().copied().chain(oids.iter().copied()).collect();
         while let Some(oid) = work.pop() {
             if needed.insert(oid) {
                 let parents = self.nodes.get(&oid).into_iter().flat_map(|node| node.references());
@@ -132,7 +132,7 @@ impl Batch<'_> {
 }
 
 /// A query for what the attack must not reach.
-fn rows_of(target: &Target<'_>, attack: &Attack, columns: &str) -> String {
+pub(super) fn rows_of(target: &Target<'_>, attack: &Attack, columns: &str) -> String {
     let tenant = target.node.tenant.and_then(|attnum| target.node.column(attnum));
     let stranger = attack.context != Context::A;
     let keys: Vec<String> =
