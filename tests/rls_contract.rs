@@ -9,8 +9,9 @@ mod platforms;
 #[path = "rls_contract/styles.rs"]
 mod styles;
 
+use crate::common::verify;
 use tenancy::rls::report::Verdict;
-use tenancy::rls::{Contract, Options, Report, Severity, verify};
+use tenancy::rls::{Contract, Options, Report, Severity};
 
 use crate::common::{self, Database};
 use platforms::Platform;

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use tenancy::rls::{Contract, Options, Report, Severity, verify};
+use crate::common::verify;
+use tenancy::rls::{Contract, Options, Report, Severity};
 use tokio::task::JoinSet;
 
 use crate::common::{self, Database};

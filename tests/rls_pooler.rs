@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::common::verify;
 use tenancy::rls::report::Source;
-use tenancy::rls::{Contract, Options, Report, Severity, verify};
+use tenancy::rls::{Contract, Options, Report, Severity};
 
 use crate::common::{self, Database};
 

@@ -24,6 +24,9 @@ use crate::{Error, ErrorKind, Result};
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// One snapshot for all checks. Compiling their queries would cost a second, and they take milliseconds.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL jit = off";
+
 /// How to verify.
 #[derive(Clone)]
 pub struct Options {
@@ -128,8 +131,7 @@ pub async fn attempt(connect: &PgConnectOptions, options: &Options) -> Result<Ru
     let started = Instant::now();
     let checks = chosen(&options.checks)?;
     let mut connection = crate::db::connect(connect.clone(), CONNECT_TIMEOUT).await?;
-    // Compiling the catalogue's queries would cost a second, and they take milliseconds.
-    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL jit = off").await?;
+    connection.execute(BEGIN).await?;
     let session = scope::session(&mut connection).await?;
     let roles = roles(&mut connection, &session, options).await?;
     let mut report = blank(&session, options, &checks);
@@ -150,6 +152,9 @@ pub async fn attempt(connect: &PgConnectOptions, options: &Options) -> Result<Ru
             }
             Err(error) => return Err(error),
         };
+        // PostgreSQL locks what a view or a policy reads to print it, and the probes must not wait for that.
+        connection.execute("COMMIT").await?;
+        connection.execute(BEGIN).await?;
         report.summary.tables = report.summary.tables.max(scope.tables.len());
         let probed = if !options.probes {
             unproven(&scope, "probes were switched off")

@@ -24,8 +24,11 @@ GRANT @group TO @app;
 -- leak application-owns-schema: owner-reachable
 ALTER SCHEMA public OWNER TO @app;
 
--- leak owner-bypasses: owner-bypasses
+-- leak owner-bypasses: view-definer
 ALTER ROLE @owner BYPASSRLS;
+CREATE VIEW public.project_names WITH (security_barrier) AS SELECT tenant_id, name FROM public.projects;
+ALTER VIEW public.project_names OWNER TO @owner;
+GRANT SELECT ON public.project_names TO @app;
 
 -- leak child-of-a-tenant-table: child-unprotected
 CREATE TABLE public.comments (
@@ -222,9 +225,6 @@ GRANT TRIGGER ON public.projects TO @app;
 -- leak references: grant-references
 GRANT REFERENCES ON public.projects TO @app;
 
--- leak tenant-column: grant-tenant-column
-GRANT UPDATE (tenant_id) ON public.projects TO @app;
-
 -- leak public-rights: grant-public
 GRANT SELECT ON public.projects TO PUBLIC;
 
@@ -304,7 +304,9 @@ CREATE EXTENSION dblink;
 CREATE PUBLICATION everything FOR TABLE public.projects;
 
 -- leak key-in-a-role: secret-in-catalog
-ALTER ROLE @login SET app.jwt_secret = 'k3DkXq0vT9pLw2mZ';
+DO $$ BEGIN
+    EXECUTE format('ALTER ROLE @login IN DATABASE %I SET app.jwt_secret = %L', current_database(), 'k3DkXq0vT9pLw2mZ');
+END $$;
 
 -- leak tenantless-row: tenant-nullable
 CREATE TABLE public.notes (tenant_id uuid REFERENCES public.tenants, id uuid PRIMARY KEY DEFAULT gen_random_uuid(), body text);
@@ -319,9 +321,10 @@ GRANT SELECT, INSERT ON public.notes TO @app;
 -- leak default-tenant: tenant-default
 ALTER TABLE public.projects ALTER COLUMN tenant_id SET DEFAULT '00000000-0000-0000-0000-000000000001';
 
--- leak other-type: tenant-type
-CREATE TABLE public.labels (tenant_id text NOT NULL, id uuid NOT NULL DEFAULT gen_random_uuid(), name text NOT NULL,
-                            PRIMARY KEY (tenant_id, id));
+-- leak case-blind-tenant: tenant-type
+CREATE COLLATION public.blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE TABLE public.labels (tenant_id text COLLATE public.blind NOT NULL, id uuid NOT NULL DEFAULT gen_random_uuid(),
+                            name text NOT NULL, PRIMARY KEY (tenant_id, id));
 ALTER TABLE public.labels OWNER TO @owner;
 ALTER TABLE public.labels ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.labels FORCE ROW LEVEL SECURITY;

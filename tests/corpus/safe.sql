@@ -70,3 +70,6 @@ ALTER TABLE app.jobs OWNER TO @owner;
 
 -- safe declared-publication
 CREATE PUBLICATION reference FOR TABLE public.countries;
+
+-- safe tenant-column-under-policies
+GRANT UPDATE (tenant_id) ON public.projects TO @app;

@@ -218,9 +218,9 @@ async fn lists_sessions_and_numbered_users() {
          ALTER TABLE public.notes OWNER TO @owner; ALTER TABLE public.files OWNER TO @owner;
          ALTER TABLE public.notes ENABLE ROW LEVEL SECURITY; ALTER TABLE public.notes FORCE ROW LEVEL SECURITY;
          ALTER TABLE public.files ENABLE ROW LEVEL SECURITY; ALTER TABLE public.files FORCE ROW LEVEL SECURITY;
-         CREATE POLICY p ON public.notes USING (tenant_id = public.tenant());
-         CREATE POLICY p ON public.files USING (tenant_id::text IN (SELECT jsonb_array_elements_text(
-             nullif(current_setting('app.claims', true), '')::jsonb -> 'tenants')));
+         CREATE POLICY p ON public.notes USING (tenant_id = (SELECT public.tenant()));
+         CREATE POLICY p ON public.files USING (tenant_id IN (SELECT jsonb_array_elements_text(
+             nullif(current_setting('app.claims', true), '')::jsonb -> 'tenants')::uuid));
          GRANT SELECT, INSERT ON public.notes, public.files TO @app",
     )
     .await;

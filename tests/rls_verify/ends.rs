@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use crate::common::verify;
 use serde_json::Value;
+use tenancy::rls::Options;
 use tenancy::rls::Severity::Error;
 use tenancy::rls::report::Source;
-use tenancy::rls::{Options, verify};
 
 use super::{HELPER, SCHEMA, assert_found, find};
 use crate::common::{self, Database, run, tenantctl};

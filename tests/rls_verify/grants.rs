@@ -1,7 +1,8 @@
 //! Rights that row-level security does not guard, or that reach further than somebody meant.
 
+use crate::common::verify;
+use tenancy::rls::Options;
 use tenancy::rls::Severity::{Error, Note, Warning};
-use tenancy::rls::{Options, verify};
 
 use super::{assert_found, assert_quiet, assert_silent, database, find, mend, verified};
 

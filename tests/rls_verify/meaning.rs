@@ -1,7 +1,8 @@
 //! Policies whose branches, floors and sources of the tenant mean something else than they should.
 
+use crate::common::verify;
+use tenancy::rls::Options;
 use tenancy::rls::Severity::{self, Error, Note, Warning};
-use tenancy::rls::{Options, verify};
 
 use super::{assert_silent, common, database, find, verified};
 

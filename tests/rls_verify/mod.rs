@@ -28,7 +28,7 @@ mod views;
 use sqlx::postgres::PgConnectOptions;
 use tenancy::rls::{Finding, Options, Report, Severity};
 
-pub(crate) use crate::common;
+pub(crate) use crate::common::{self, verify};
 
 /// Protects a table the way the design says.
 const HELPER: &str = r#"
@@ -89,15 +89,6 @@ async fn database(sql: &str) -> PgConnectOptions {
         common::execute(&options, sql).await;
     }
     options
-}
-
-/// Verifies, and leaves out that the machine's PostgreSQL is older than the newest release: tests run on what there is.
-async fn verify(database: &PgConnectOptions, options: &Options) -> tenancy::Result<Report> {
-    let mut report = tenancy::rls::verify(database, options).await?;
-    report
-        .findings
-        .retain(|finding| finding.check != "server-outdated" || finding.severity != Severity::Note);
-    Ok(report)
 }
 
 /// What verification says of the careful schema after something was done to it.

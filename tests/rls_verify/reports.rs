@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::common::verify;
 use serde_json::Value;
 use tenancy::rls::report::{Because, Stale};
-use tenancy::rls::{Ignore, Options, Severity, check, verify};
+use tenancy::rls::{Ignore, Options, Severity, check};
 
 use super::{HELPER, SCHEMA, assert_found, database, find};
 use crate::common::{self, Database, Run, run, tenantctl};

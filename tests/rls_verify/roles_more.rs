@@ -1,9 +1,10 @@
 //! What the application role may do beside its tables: attributes, predefined roles, CREATE; and logins nobody declared.
 
+use crate::common::verify;
 use tenancy::db::embedded::Ephemeral;
 use tenancy::db::{self, Session};
+use tenancy::rls::Options;
 use tenancy::rls::Severity::{Error, Note, Warning};
-use tenancy::rls::{Options, verify};
 
 use super::roles::Roles;
 use super::{assert_found, assert_quiet, assert_silent, common, database, find, mend};

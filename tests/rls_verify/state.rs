@@ -1,8 +1,9 @@
 //! The state of the tables: who owns them, what hangs on them, what they inherit, what comes after them.
 
+use crate::common::verify;
 use tenancy::rls::Severity::{Error, Note, Warning};
 use tenancy::rls::report::Source;
-use tenancy::rls::{Contract, Options, Report, verify};
+use tenancy::rls::{Contract, Options, Report};
 
 use super::{assert_found, assert_quiet, assert_silent, common, database, find, mend, verified};
 

@@ -38,12 +38,12 @@ async fn writing_through_views_is_convicted() {
 #[tokio::test]
 async fn views_that_check_what_is_written_are_notes() {
     let report = verified(&format!(
-        "CREATE VIEW public.checked AS {MINE} WITH CHECK OPTION;
+        "CREATE VIEW public.checked WITH (security_barrier) AS {MINE} WITH CHECK OPTION;
          GRANT SELECT, INSERT, UPDATE, DELETE ON public.checked TO tenancy_app;
          CREATE VIEW public.invoker WITH (security_invoker) AS SELECT * FROM public.tickets;
          CREATE VIEW public.instead WITH (security_invoker) AS SELECT * FROM public.tickets;
          GRANT SELECT, INSERT ON public.invoker, public.instead TO tenancy_app;
-         CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+         CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$ BEGIN
              INSERT INTO public.tickets (tenant_id, event_id, price)
              VALUES (tenancy.current_tenant_id(), NEW.event_id, NEW.price);
              RETURN NEW; END $$;
@@ -105,7 +105,7 @@ async fn partitions_and_children_are_attacked_themselves() {
     )
     .await;
     for name in ["public.logs_2026", "public.child"] {
-        let finding = assert_found(&report, Error, "rls-disabled", name);
+        let finding = assert_found(&report, Error, "partition-open", name);
         assert_eq!(finding.source, Source::Probe, "{finding:#?}");
     }
     for name in ["public.logs", "public.base", "public.safe"] {

@@ -25,5 +25,8 @@ SELECT NULL::oid AS relation,
  CROSS JOIN LATERAL (SELECT split_part(u.entry, '=', 1) AS name, substr(u.entry, strpos(u.entry, '=') + 1) AS value) x
  CROSS JOIN LATERAL (SELECT string_agg(quote_ident(part), '.' ORDER BY position) AS quoted
                        FROM unnest(string_to_array(x.name, '.')) WITH ORDINALITY AS p(part, position)) n
- WHERE (s.setdatabase = 0 OR d.datname = current_database()) AND (s.setrole = 0 OR s.setrole = ANY ($4::oid[]))
+ WHERE (s.setdatabase = 0 OR d.datname = current_database()) AND (s.setrole = 0 OR s.setrole = ANY ($4::oid[])
+        -- The logins behind the role begin with their own settings. Those that administer do not serve the platform.
+        OR (r.rolcanlogin AND NOT r.rolsuper AND pg_has_role(r.oid, $6::oid, 'MEMBER')
+            AND NOT coalesce(pg_has_role(r.oid, $9::oid, 'MEMBER'), false)))
    AND lower(x.name) IN (SELECT lower(c.name) FROM unnest($8::text[]) AS c(name)) AND x.value <> ''

@@ -20,7 +20,7 @@ constant AS MATERIALIZED (
         OR x.text ~* '\mOR \(*true\M' OR x.text ~* '^\(*true\)* OR\M'
 ),
 found AS (
-    SELECT p.*, q.text IS NOT NULL AS reads, c.text IS NOT NULL AS writes
+    SELECT p.*, q.text IS NOT NULL AS reads
       FROM policy p
       LEFT JOIN LATERAL (
           SELECT p.qual AS text
@@ -30,7 +30,8 @@ found AS (
                               WHERE a.attrelid = p.polrelid AND a.attnum > 0 AND a.attnotnull
                                 AND p.qual = format('(%I IS NOT NULL)', a.attname))) q ON true
       LEFT JOIN LATERAL (SELECT p.checked AS text WHERE p.checked IN (SELECT text FROM constant)) c ON true
-     WHERE q.text IS NOT NULL OR c.text IS NOT NULL
+     -- One that looks at what is written alone holds that.
+     WHERE (q.text IS NOT NULL AND p.checked IS NULL) OR c.text IS NOT NULL
 )
 SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
        CASE c.relkind WHEN 'p' THEN 'partitioned table' ELSE 'table' END AS object_kind,

@@ -22,5 +22,8 @@ SELECT NULL::oid AS relation,
   LEFT JOIN pg_roles r ON r.oid = s.setrole
   LEFT JOIN pg_database d ON d.oid = s.setdatabase
  CROSS JOIN LATERAL unnest(s.setconfig) AS u(entry)
- WHERE (s.setdatabase = 0 OR d.datname = current_database()) AND (s.setrole = 0 OR s.setrole = ANY ($4::oid[]))
+ WHERE (s.setdatabase = 0 OR d.datname = current_database()) AND (s.setrole = 0 OR s.setrole = ANY ($4::oid[])
+        -- The logins behind the role begin with their own settings. Those that administer do not serve the platform.
+        OR (r.rolcanlogin AND NOT r.rolsuper AND pg_has_role(r.oid, $6::oid, 'MEMBER')
+            AND NOT coalesce(pg_has_role(r.oid, $9::oid, 'MEMBER'), false)))
    AND u.entry ~* '^row_security=' AND lower(split_part(u.entry, '=', 2)) IN ('off', 'of', 'false', 'fals', 'fal', 'fa', 'f', 'no', 'n', '0')
