@@ -165,6 +165,10 @@ pub async fn attempt(connect: &PgConnectOptions, options: &Options) -> Result<Ru
             failure = error;
             probed
         };
+        if options.probes && !scope.tables.is_empty() && !scope.tables.iter().any(|table| table.reachable) {
+            let reason = "it has no right on any tenant table: nothing was tried".into();
+            report.not_proven.push(NotProven { object: crate::db::quote::ident(role), reason });
+        }
         // Rows are read where they are attacked as well; else the catalogue alone speaks.
         if options.probes && failure.is_none() && checks.iter().any(|check| check.id == drift::CHECK) {
             let (found, unread) =

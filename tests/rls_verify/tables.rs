@@ -34,6 +34,14 @@ async fn rls_disabled_out_of_reach_is_quiet() {
 }
 
 #[tokio::test]
+async fn a_role_without_rights_proves_nothing() {
+    let report = verified("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM tenancy_app").await;
+    let unproven = report.not_proven.iter().find(|unproven| unproven.object == "\"tenancy_app\"");
+    assert!(unproven.is_some_and(|unproven| unproven.reason.contains("nothing was tried")), "{report:#?}");
+    assert!(report.passed(tenancy::rls::Severity::Warning, false), "{report:#?}");
+}
+
+#[tokio::test]
 async fn an_open_partition_is_found() {
     let report = verified(
         "CREATE TABLE public.logs (tenant_id uuid NOT NULL, at date NOT NULL, line text, PRIMARY KEY (tenant_id, at))
