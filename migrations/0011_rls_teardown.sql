@@ -24,7 +24,7 @@ END $$;
 
 -- Rights in an access list, of everybody but the owner. The owner's name is left out of them: they follow the ownership.
 CREATE FUNCTION tenancy.rights(acl aclitem[], owner oid)
-RETURNS TABLE (privilege text, role text, detail text) LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+RETURNS TABLE (privilege text, role text, detail text) LANGUAGE plpgsql STABLE ROWS 4 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN QUERY
     SELECT a.privilege_type, coalesce(r.rolname::text, ''),
@@ -34,9 +34,12 @@ BEGIN
      WHERE a.grantee <> owner AND (a.grantee = 0 OR r.oid IS NOT NULL);
 END $$;
 
--- The sequences that a table's defaults draw from.
+-- The sequences that a table's defaults draw from: hardly ever more than one, which is what keeps whoever asks from reading
+-- all of pg_class.
 CREATE FUNCTION tenancy.sequences_of(p_relation regclass) RETURNS SETOF regclass
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE ROWS 1 SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN QUERY
     SELECT c.oid::regclass
       FROM (SELECT d.objid FROM pg_depend d
              WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'a'
@@ -46,7 +49,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
               JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
              WHERE f.adrelid = p_relation AND d.refclassid = 'pg_class'::regclass) s (oid)
       JOIN pg_class c ON c.oid = s.oid WHERE c.relkind = 'S';
-$$;
+END $$;
 
 -- Everything about a table that isolation touches. What a partition has from its parent is the parent's. Asked of every
 -- table twice: planning it once takes a fraction of the time.

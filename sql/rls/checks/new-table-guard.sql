@@ -10,7 +10,7 @@ WITH guard AS (
       FROM pg_event_trigger t
       JOIN pg_proc f ON f.oid = t.evtfoid
       JOIN pg_namespace n ON n.oid = f.pronamespace
-     WHERE t.evtname = 'tenancy_new_table' OR n.nspname = 'tenancy' OR f.prosrc ~* 'row level security'
+     WHERE n.nspname = 'tenancy_guard' OR f.prosrc ~* 'row level security'
 )
 SELECT NULL::oid AS relation, format('%I', g.evtname) AS object, 'event trigger' AS object_kind, '' AS detail,
        'the trigger that protects new tables is switched off' AS message,
