@@ -155,7 +155,8 @@ impl<'a> Batch<'a> {
         if done == 0 {
             self.climb(connection, &seeder, results).await?;
         }
-        self.wire(connection, &mut fronts, &seeder, &clear, ids[2]).await?;
+        let line = self.wire(connection, &mut fronts, &seeder, &clear, ids[2]).await?;
+        results.spoiled |= line == Line::Spoiled;
         let view = Sight { clear: &clear, unknown: ids[2], baselines: &baselines, unprepared };
         self.verdicts(&fronts, &seeder, &view, results);
         self.drop_echoes(results);
@@ -238,7 +239,7 @@ impl<'a> Batch<'a> {
         seeder: &Seeder<'_>,
         clear: &BTreeMap<u32, Vec<String>>,
         unknown: uuid::Uuid,
-    ) -> Result<()> {
+    ) -> Result<Line> {
         let openers = BTreeMap::new();
         wire::begin(connection).await?;
         let mut line = Line::Open;
@@ -256,7 +257,7 @@ impl<'a> Batch<'a> {
             front.tried.extend(tried);
             line = after;
         }
-        Ok(())
+        Ok(line)
     }
 
     #[expect(clippy::too_many_arguments, reason = "a target borrows from everything that was prepared")]
