@@ -5,6 +5,7 @@ use sqlx::postgres::types::Oid;
 
 use crate::Result;
 use crate::rls::check::Check;
+use crate::rls::path;
 use crate::rls::report::{Finding, Severity, Source, fingerprint};
 use crate::rls::scope::Scope;
 
@@ -29,6 +30,9 @@ struct Row {
     /// Whether it stands although no probe got through.
     #[sqlx(default)]
     stands: bool,
+    /// What an intruder passes, in order, each as `class oid`; what is between them is found out.
+    #[sqlx(default)]
+    path: Option<Vec<String>>,
 }
 
 /// A policy's expressions as PostgreSQL prints them, and both with the bodies of the functions behind them.
@@ -61,6 +65,7 @@ pub(crate) async fn run(
     let written: Vec<Option<&str>> = policies.iter().map(|policy| policy.checked.as_deref()).collect();
     let wholes: Vec<&str> = policies.iter().map(|policy| policy.whole.as_str()).collect();
     let mut found = Vec::new();
+    let (mut routed, mut routes) = (Vec::new(), Vec::new());
     for check in checks {
         let Some(query) = check.query() else { continue };
         let mut query = sqlx::query_as(query)
@@ -86,6 +91,10 @@ pub(crate) async fn run(
                 Some(severity) => severity.parse::<Severity>()?,
                 None => check.severity,
             };
+            if let Some(stops) = &row.path {
+                routed.push(found.len());
+                routes.push(path::stops(stops)?);
+            }
             found.push(Suspicion {
                 relation: row.relation,
                 provable: check.is_suspicion() && !row.stands,
@@ -99,8 +108,14 @@ pub(crate) async fn run(
                     evidence: row.evidence,
                     fix: row.fix,
                     source: Source::Catalog,
+                    path: Vec::new(),
                 },
             });
+        }
+    }
+    if !routes.is_empty() {
+        for (at, path) in routed.into_iter().zip(path::complete(connection, scope, &routes).await?) {
+            found[at].finding.path = path;
         }
     }
     Ok(found)

@@ -110,6 +110,7 @@ impl Reference {
                 fix: self.fix(),
                 fingerprint: fingerprint(check.id, &self.object, &self.constraint_name),
                 source: Source::Probe,
+                path: Vec::new(),
             },
         }
     }

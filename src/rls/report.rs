@@ -63,6 +63,15 @@ pub enum Source {
     Probe,
 }
 
+/// One thing on the way to a finding's object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// `login`, `role`, `view`, `function`, `table`, …
+    pub kind: String,
+    /// Its name, quoted as SQL would name it.
+    pub name: String,
+}
+
 /// One defect at one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
@@ -84,6 +93,20 @@ pub struct Finding {
     pub fingerprint: String,
     /// Catalogue or probe.
     pub source: Source,
+    /// The way that an intruder takes where it has several steps: from the login or the application role to what is
+    /// reached. In JSON an array of objects with `kind` and `name`; absent where the finding is about one object only.
+    /// It is no part of the fingerprint.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub path: Vec<Step>,
+}
+
+impl Finding {
+    /// The path in a line: `login web → role app → view public.v → table public.t`. Empty where there is none.
+    pub fn path_line(&self) -> String {
+        let steps: Vec<String> =
+            self.path.iter().map(|step| format!("{} {}", step.kind, step.name)).collect();
+        steps.join(" → ")
+    }
 }
 
 /// A table, view or role for which nothing was proven.
@@ -253,7 +276,15 @@ pub(crate) mod tests {
             fix: "MEND IT;".into(),
             fingerprint: fingerprint(check, object, ""),
             source: Source::Catalog,
+            path: Vec::new(),
         }
+    }
+
+    /// The same with a path.
+    pub(crate) fn reached(severity: Severity, check: &str, object: &str) -> Finding {
+        let step = |kind: &str, name: &str| Step { kind: kind.into(), name: name.into() };
+        let path = vec![step("login", "web"), step("role", "\"a -> b\""), step("view", object)];
+        Finding { path, object_kind: "view".into(), ..finding(severity, check, object) }
     }
 
     /// A report of a run that found these.

@@ -379,6 +379,7 @@ pub(crate) fn add(report: &mut Report, checks: &[&Check], suspicions: Vec<Suspic
             fix: check::find(leak.check).map(|check| check.fix().to_string()).unwrap_or_default(),
             fingerprint: fingerprint(leak.check, &leak.object, ""),
             source: Source::Probe,
+            path: Vec::new(),
         };
         convicted.insert(key, finding);
     }

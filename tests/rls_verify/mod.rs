@@ -12,6 +12,7 @@ mod keys;
 mod logins;
 mod meaning;
 mod more_doors;
+mod paths;
 mod pgtap;
 mod policies;
 mod reports;

@@ -60,10 +60,11 @@ touches AS (
     SELECT b.oid, t.oid FROM body b CROSS JOIN unnest($1::oid[]) AS t(oid) WHERE b.dynamic AND NOT b.literal_only
 ),
 callable AS (
-    SELECT DISTINCT b.oid, b.proowner
+    SELECT b.oid, b.proowner, (array_agg(role.oid ORDER BY role.oid <> $6, role.oid))[1] AS role
       FROM body b CROSS JOIN unnest($4::oid[]) AS role(oid)
      WHERE b.prosecdef AND has_schema_privilege(role.oid, b.pronamespace, 'USAGE')
        AND has_function_privilege(role.oid, b.oid, 'EXECUTE')
+     GROUP BY b.oid, b.proowner
 ),
 -- On to the functions that it calls: those run as whoever calls them, unless they are definers themselves.
 walk(entry, at, owner) AS (
@@ -73,7 +74,7 @@ walk(entry, at, owner) AS (
       FROM walk w JOIN word x ON x.oid = w.at JOIN body f ON f.proname = x.name AND f.oid <> w.at
 ),
 found AS (
-    SELECT w.entry, o.rolname AS owner, c.oid AS tenant, y.dynamic AND NOT y.literal_only AS dynamic
+    SELECT w.entry, w.at, o.rolname AS owner, c.oid AS tenant, y.dynamic AND NOT y.literal_only AS dynamic
       FROM walk w
       JOIN body y ON y.oid = w.at
       JOIN touches h ON h.oid = w.at
@@ -104,9 +105,15 @@ SELECT b.oid AS relation,
             ELSE 'SECURITY DEFINER; it does not look at the tenant in context' END AS evidence,
        format('REVOKE EXECUTE ON ROUTINE %I.%I(%s) FROM PUBLIC, %s;', n.nspname, b.proname,
               pg_get_function_identity_arguments(b.oid), $6::regrole::text) AS fix,
-       CASE WHEN x.oid IS NOT NULL AND NOT bool_or(f.dynamic) THEN 'warning' END AS severity
+       CASE WHEN x.oid IS NOT NULL AND NOT bool_or(f.dynamic) THEN 'warning' END AS severity,
+       array_remove(ARRAY['role ' || min(k.role), 'function ' || b.oid,
+                          'function ' || (array_agg(f.at ORDER BY f.dynamic, f.at <> f.entry, f.tenant, f.at))[1],
+                          -- What a statement that is put together reaches is not known.
+                          'relation ' || (array_agg(f.tenant ORDER BY f.at <> f.entry, f.tenant, f.at)
+                                              FILTER (WHERE NOT f.dynamic))[1]], NULL) AS path
   FROM found f
   JOIN body b ON b.oid = f.entry
+  JOIN callable k ON k.oid = f.entry
   LEFT JOIN contextual x ON x.oid = b.oid
   JOIN pg_namespace n ON n.oid = b.pronamespace
  GROUP BY b.oid, b.proname, b.pronamespace, b.prokind, x.oid, n.nspname

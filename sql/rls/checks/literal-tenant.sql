@@ -17,7 +17,7 @@ spoken AS MATERIALIZED (
     SELECT row_number() OVER () AS id, x.*
       FROM (SELECT DISTINCT v.text, p.tenant_column
             FROM policy p CROSS JOIN LATERAL (VALUES (p.qual), (p.checked)) AS v(text)
-           WHERE p.polpermissive AND v.text ~ '(= (ANY )?\(*(ARRAY\[\(*)?(''|-?\d)|(''(::[a-z ]+)?|\d\)?(::[a-z ]+)?) = )') x
+           WHERE v.text ~ '(= (ANY )?\(*(ARRAY\[\(*)?(''|-?\d)|(''(::[a-z ]+)?|\d\)?(::[a-z ]+)?) = )') x
 ),
 -- PostgreSQL puts parentheses around each AND and OR: the branches of a policy stand between the ORs in the outermost.
 piece AS (
@@ -75,10 +75,17 @@ SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
   JOIN pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN named q ON q.text = p.qual AND q.tenant_column = p.tenant_column
   LEFT JOIN named k ON k.text = p.checked AND k.tenant_column = p.tenant_column
- WHERE c.relrowsecurity AND p.polpermissive AND (q.text IS NOT NULL OR k.text IS NOT NULL)
+ WHERE c.relrowsecurity AND (q.text IS NOT NULL OR k.text IS NOT NULL)
    AND (0 = ANY (p.polroles) OR p.polroles && $4::oid[])
+   -- A restrictive one lets through what a permissive one hands it that asks for no tenant.
+   AND (p.polpermissive
+        OR coalesce(q.rest, k.rest) IS NOT NULL
+           AND EXISTS (SELECT FROM policy f
+                        WHERE f.polrelid = p.polrelid AND f.polpermissive
+                          AND (0 = ANY (f.polroles) OR f.polroles && $4::oid[])
+                          AND strpos(coalesce(f.qual, f.checked), quote_ident(f.tenant_column)) = 0))
    AND NOT EXISTS (SELECT FROM policy f
-                    WHERE f.polrelid = p.polrelid AND NOT f.polpermissive
+                    WHERE f.polrelid = p.polrelid AND NOT f.polpermissive AND f.oid <> p.oid
                       AND f.cmd IN ('*', p.cmd, CASE p.cmd WHEN '*' THEN 'r' END)
                       AND (0 = ANY (f.polroles) OR (0 <> ALL (p.polroles) AND p.polroles <@ f.polroles)
                            OR (cardinality($4::oid[]) = 1 AND $6::oid = ANY (f.polroles)))

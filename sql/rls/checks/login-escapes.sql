@@ -38,7 +38,8 @@ escape AS (
            NOT bool_or(r.rolsuper OR r.rolbypassrls OR r.oid = l.oid)
                AND EXISTS (SELECT FROM pg_auth_members m WHERE m.member = l.oid AND m.roleid = $9::oid) AS operator,
            -- What a contract declares to cross; the control plane's own roles never bypass.
-           $9::oid IS NULL AND bool_and(r.oid = ANY ($10::oid[])) AS declared
+           $9::oid IS NULL AND bool_and(r.oid = ANY ($10::oid[])) AS declared,
+           (array_agg(r.oid ORDER BY r.rolsuper OR r.rolbypassrls DESC, r.oid <> l.oid, r.oid))[1] AS becomes
       FROM becomes b
       JOIN pg_roles l ON l.oid = b.login
       JOIN pg_roles r ON r.oid = b.oid
@@ -52,5 +53,6 @@ SELECT NULL::oid AS relation, format('%I', e.rolname) AS object, 'role' AS objec
             ELSE format('login %I is a member of %s and %s', e.rolname, $6::regrole::text, e.ways) END AS message,
        CASE WHEN e.operator THEN e.ways ELSE format('RESET ROLE leads back to %I', e.rolname) END AS evidence,
        format('REVOKE %s FROM %I;', $6::regrole::text, e.rolname) AS fix,
-       CASE WHEN e.operator OR e.declared THEN 'note' END AS severity
+       CASE WHEN e.operator OR e.declared THEN 'note' END AS severity,
+       ARRAY['role ' || e.oid, 'role ' || e.becomes] AS path
   FROM escape e

@@ -15,11 +15,12 @@ depends AS (
      WHERE r.rulename = '_RETURN'
 ),
 entry AS (
-    SELECT DISTINCT c.oid
+    SELECT c.oid, (array_agg(role.oid ORDER BY role.oid <> $6, role.oid))[1] AS role
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN unnest($4::oid[]) AS role(oid)
      WHERE c.relkind IN ('v', 'm') AND n.nspname NOT IN ('information_schema', 'tenancy') AND n.nspname !~ '^pg_'
        AND has_schema_privilege(role.oid, n.oid, 'USAGE')
        AND (has_table_privilege(role.oid, c.oid, 'SELECT') OR has_any_column_privilege(role.oid, c.oid, 'SELECT'))
+     GROUP BY c.oid
 ),
 -- Through views to the materialized view, and on to what it was filled from.
 walk(entry, relation, stored) AS (
@@ -34,9 +35,14 @@ SELECT m.oid AS relation, format('%I.%I', n.nspname, m.relname) AS object, 'mate
               coalesce(' through ' || string_agg(DISTINCT w.entry::regclass::text, ', ') FILTER (WHERE w.entry <> m.oid), '')) AS message,
        'row-level security does not exist on materialized views' AS evidence,
        format('REVOKE ALL ON %I.%I FROM PUBLIC, %s;', n.nspname, m.relname, $6::regrole::text) AS fix,
-       NULL::text AS severity
+       NULL::text AS severity,
+       -- The shortest way in: the materialized view itself, where it can be read.
+       ARRAY['role ' || (array_agg(y.role ORDER BY w.entry <> m.oid, w.entry))[1],
+             'relation ' || (array_agg(w.entry ORDER BY w.entry <> m.oid, w.entry))[1], 'relation ' || m.oid,
+             'relation ' || (array_agg(t.oid ORDER BY w.entry <> m.oid, w.entry, t.oid))[1]] AS path
   FROM walk w
   JOIN unnest($1::oid[]) AS t(oid) ON t.oid = w.relation
   JOIN pg_class m ON m.oid = w.stored
+  JOIN entry y ON y.oid = w.entry
   JOIN pg_namespace n ON n.oid = m.relnamespace
  GROUP BY m.oid, n.nspname, m.relname

@@ -11,6 +11,6 @@ SELECT NULL::oid AS relation, format('%I', r.rolname) AS object, 'role' AS objec
        format('rolsuper is true on %I', r.rolname) AS evidence,
        CASE WHEN r.oid = $6 THEN format('ALTER ROLE %I NOSUPERUSER;', r.rolname)
             ELSE format('REVOKE %I FROM %s;', r.rolname, $6::regrole::text) END AS fix,
-       NULL::text AS severity
+       NULL::text AS severity, ARRAY['role ' || r.oid] AS path
   FROM pg_roles r
  WHERE r.oid = ANY ($5::oid[]) AND r.rolsuper

@@ -17,12 +17,13 @@ depends AS (
      WHERE r.rulename = '_RETURN'
 ),
 entry AS (
-    SELECT DISTINCT c.oid
+    SELECT c.oid, (array_agg(role.oid ORDER BY role.oid <> $6, role.oid))[1] AS role
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN unnest($4::oid[]) AS role(oid)
      WHERE c.relkind = 'v' AND n.nspname NOT IN ('information_schema', 'tenancy') AND n.nspname !~ '^pg_'
        AND has_schema_privilege(role.oid, n.oid, 'USAGE')
        AND (has_table_privilege(role.oid, c.oid, 'SELECT, INSERT, UPDATE, DELETE')
             OR has_any_column_privilege(role.oid, c.oid, 'SELECT, INSERT, UPDATE'))
+     GROUP BY c.oid
 ),
 -- The view nearest to the table that is not an invoker decides whose rights count.
 walk(entry, relation, definer) AS (
@@ -39,13 +40,16 @@ SELECT e.oid AS relation, format('%I.%I', n.nspname, e.relname) AS object, 'view
        format('reads %s as %I, whom no policy binds', string_agg(DISTINCT b.oid::regclass::text, ', '), min(o.rolname)) AS message,
        format('definer view %s, owner %I', string_agg(DISTINCT v.oid::regclass::text, ', '), min(o.rolname)) AS evidence,
        format('ALTER VIEW %s SET (security_invoker = true);', min(v.oid::regclass::text)) AS fix,
-       NULL::text AS severity
+       NULL::text AS severity,
+       ARRAY['role ' || min(y.role), 'relation ' || e.oid, 'relation ' || (array_agg(v.oid ORDER BY b.oid, v.oid))[1],
+             'relation ' || min(b.oid)] AS path
   FROM walk w
   JOIN unnest($1::oid[]) AS t(oid) ON t.oid = w.relation
   JOIN pg_class b ON b.oid = w.relation
   JOIN pg_class v ON v.oid = w.definer
   JOIN pg_roles o ON o.oid = v.relowner
   JOIN pg_class e ON e.oid = w.entry
+  JOIN entry y ON y.oid = w.entry
   JOIN pg_namespace n ON n.oid = e.relnamespace
  WHERE b.relrowsecurity
    AND (o.rolsuper OR o.rolbypassrls

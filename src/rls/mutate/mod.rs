@@ -3,6 +3,7 @@
 
 mod oracle;
 mod report;
+mod stage;
 mod weaken;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,8 @@ use crate::db::quote::{ident, trusted};
 use crate::rls::catalog;
 use crate::rls::check::Check;
 use crate::rls::mutate::oracle::{Crossings, Oracle};
-use crate::rls::mutate::weaken::{Mutation, Opening, Policy, Subject, of_role};
+use crate::rls::mutate::stage::{Stage, weaken};
+use crate::rls::mutate::weaken::{Mutation, Opening, Policy, Subject};
 use crate::rls::probe::{self, Ground, Progress};
 use crate::rls::report::Severity;
 use crate::rls::scope::{self, Scope, Session, Table};
@@ -131,12 +133,6 @@ async fn groups(connection: &mut PgConnection, scope: &Scope, extent: Extent) ->
 /// Check and severity of each finding, by fingerprint.
 type Findings = BTreeMap<String, (String, Severity)>;
 
-/// A session in a transaction in which both tenants have their rows, for one weakening after the other.
-struct Stage {
-    connection: PgConnection,
-    ground: Ground,
-}
-
 struct Lab<'a> {
     connect: &'a PgConnectOptions,
     options: &'a Options,
@@ -170,12 +166,15 @@ impl Lab<'_> {
 
     /// Every weakening of the table, and of the roles as well where asked.
     async fn weaken_all(&self, table: &Table, scope: &Scope, with_roles: bool) -> Result<Vec<Mutant>> {
+        let baseline = self.baseline(table.oid).await?;
+        let stage = baseline.as_ref().ok().and_then(|(_, stage)| stage.as_ref());
+        let key = stage.map(|stage| stage.ground.keys[1].clone());
         let mut connection = self.begin().await?;
-        let mutations = self.mutations(&mut connection, table, scope, with_roles).await?;
+        let mutations = self.mutations(&mut connection, table, scope, key.as_deref(), with_roles).await?;
         connection.close().await?;
         let total = 2 * mutations.len();
         let mut trials: Vec<Result<Crossings, String>> = Vec::new();
-        let (before, mut stage) = match self.baseline(table.oid).await? {
+        let (before, mut stage) = match baseline {
             Ok(baseline) => baseline,
             Err(reason) => {
                 let untried = mutations.iter().map(|mutation| self.mutant(mutation, &reason));
@@ -210,9 +209,13 @@ impl Lab<'_> {
             }
         };
         let mut mutants = Vec::new();
+        let mut desk = None;
         for (at, (mutation, trial)) in mutations.iter().zip(trials).enumerate() {
-            mutants.push(self.judge(table.oid, mutation, trial, &before, &known).await?);
+            mutants.push(self.judge(table.oid, mutation, trial, &before, &known, &mut desk).await?);
             self.progress(mutations.len() + at + 1, total);
+        }
+        if let Some(desk) = desk {
+            desk.close().await?;
         }
         Ok(mutants)
     }
@@ -241,6 +244,7 @@ impl Lab<'_> {
         connection: &mut PgConnection,
         table: &Table,
         scope: &Scope,
+        known: Option<&str>,
         with_roles: bool,
     ) -> Result<Vec<Mutation>> {
         // So that every name in the policies is printed with its schema.
@@ -261,6 +265,12 @@ impl Lab<'_> {
             .bind(column)
             .fetch_optional(&mut *connection)
             .await?;
+        let owner: String = sqlx::query_scalar(
+            "SELECT pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(relowner)) FROM pg_catalog.pg_class WHERE oid = $1",
+        )
+        .bind(table.oid)
+        .fetch_one(&mut *connection)
+        .await?;
         connection.execute("SET LOCAL search_path TO DEFAULT").await?;
         let subject = Subject {
             table: &table.name,
@@ -270,6 +280,8 @@ impl Lab<'_> {
             tenant: ident(column),
             tenant_type: tenant_type.as_deref().unwrap_or("text"),
             setting: scope.acting.setting(),
+            known,
+            owner,
             flag,
             policies: &policies,
         };
@@ -281,7 +293,7 @@ impl Lab<'_> {
                 .bind(table.oid)
                 .fetch_all(&mut *connection)
                 .await?;
-            mutations.extend(of_role(&ident(self.role), &others));
+            mutations.extend(subject.of_role(&others));
         }
         Ok(mutations)
     }
@@ -324,6 +336,7 @@ impl Lab<'_> {
         trial: Result<Crossings, String>,
         before: &Crossings,
         known: &Findings,
+        desk: &mut Option<PgConnection>,
     ) -> Result<Mutant> {
         let through = match trial {
             Ok(through) => through,
@@ -335,7 +348,7 @@ impl Lab<'_> {
             mutant.verdict = Verdict::Equivalent;
             return Ok(mutant);
         }
-        match self.findings(table, Some(mutation)).await? {
+        match self.findings_at(desk, table, mutation).await? {
             Err(reason) => mutant.reason = reason,
             Ok(found) => {
                 let new = found.into_iter().filter(|(print, (_, severity))| {
@@ -378,22 +391,55 @@ impl Lab<'_> {
         Ok(Ok(Oracle::new(connection, &ground, self.role).ask(&mutation.opening).await?))
     }
 
-    /// What verification says of the table once it is weakened, or as it is.
+    /// What verification says of the weakened table, in a session that serves for one weakening after the other: its
+    /// caches are warm. Where a context that was never set is what counts, the session has to be a fresh one.
+    async fn findings_at(
+        &self,
+        desk: &mut Option<PgConnection>,
+        table: Oid,
+        mutation: &Mutation,
+    ) -> Result<Result<Findings, String>> {
+        if mutation.opening == Opening::Unset {
+            return self.findings(table, Some(mutation)).await;
+        }
+        let mut connection = match desk.take() {
+            Some(connection) => connection,
+            None => self.begin().await?,
+        };
+        connection.execute("SAVEPOINT mutant").await?;
+        let (outcome, spoiled) = self.findings_in(&mut connection, table, Some(mutation)).await?;
+        if spoiled {
+            // Whatever it would answer now is not to be trusted.
+            connection.close_hard().await?;
+        } else {
+            connection.execute("ROLLBACK TO mutant; RELEASE mutant").await?;
+            *desk = Some(connection);
+        }
+        Ok(outcome)
+    }
+
+    /// What verification says of the table once it is weakened, or as it is, in a session of its own.
     async fn findings(&self, table: Oid, mutation: Option<&Mutation>) -> Result<Result<Findings, String>> {
         let mut connection = self.begin().await?;
-        let outcome = self.findings_in(&mut connection, table, mutation).await;
-        connection.close().await?;
-        outcome
+        let (outcome, spoiled) = self.findings_in(&mut connection, table, mutation).await?;
+        if spoiled {
+            connection.close_hard().await?;
+        } else {
+            connection.close().await?;
+        }
+        Ok(outcome)
     }
+
+    /// The findings, and whether the connection is spoiled.
 
     async fn findings_in(
         &self,
         connection: &mut PgConnection,
         table: Oid,
         mutation: Option<&Mutation>,
-    ) -> Result<Result<Findings, String>> {
+    ) -> Result<(Result<Findings, String>, bool)> {
         if let Err(reason) = weaken(connection, mutation).await? {
-            return Ok(Err(reason));
+            return Ok((Err(reason), false));
         }
         let scope = self.scope(connection, table).await?;
         let suspicions = catalog::run(connection, &scope, self.checks).await?;
@@ -403,12 +449,13 @@ impl Lab<'_> {
         } else {
             probe::Results::default()
         };
+        let spoiled = probed.spoiled;
         let mut report = verify::blank(self.session, self.options, self.checks);
         verify::add(&mut report, self.checks, suspicions, probed);
         let today = time::OffsetDateTime::now_utc().date();
         report.suppress(&self.options.ignore, &self.options.baseline, today, false);
         let of = |finding: crate::rls::Finding| (finding.fingerprint, (finding.check, finding.severity));
-        Ok(Ok(report.findings.into_iter().map(of).collect()))
+        Ok((Ok(report.findings.into_iter().map(of).collect()), spoiled))
     }
 
     /// The scope as it is in the transaction, narrowed to one table.
@@ -426,7 +473,7 @@ impl Lab<'_> {
         connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
         connection
             .execute(sqlx::raw_sql(trusted(format!(
-                "SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; SET LOCAL row_security = on; SET LOCAL \
+                "SET LOCAL jit = off; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; SET LOCAL row_security = on; SET LOCAL \
                  client_min_messages = error",
                 milliseconds(settings.statement_timeout),
                 milliseconds(settings.lock_timeout)
@@ -434,37 +481,4 @@ impl Lab<'_> {
             .await?;
         Ok(connection)
     }
-}
-
-impl Stage {
-    async fn through(&mut self, role: &str, mutation: &Mutation) -> Result<Result<Crossings, String>> {
-        self.connection.execute("SAVEPOINT mutant").await?;
-        let outcome = match weaken(&mut self.connection, Some(mutation)).await? {
-            Ok(()) => {
-                Ok(Oracle::new(&mut self.connection, &self.ground, role).ask(&mutation.opening).await?)
-            }
-            Err(reason) => Err(reason),
-        };
-        self.connection.execute("ROLLBACK TO mutant; RELEASE mutant").await?;
-        Ok(outcome)
-    }
-}
-
-/// Weakens. Says in the server's words why, where that was refused.
-async fn weaken(connection: &mut PgConnection, mutation: Option<&Mutation>) -> Result<Result<(), String>> {
-    let Some(mutation) = mutation else { return Ok(Ok(())) };
-    // As the policies were read, so they are written.
-    connection.execute("SET LOCAL search_path = pg_catalog").await?;
-    for statement in &mutation.statements {
-        match connection.execute(sqlx::raw_sql(trusted(statement.clone()))).await {
-            Ok(_) => {}
-            Err(sqlx::Error::Database(error)) => {
-                let code = error.code().unwrap_or_default().into_owned();
-                return Ok(Err(format!("{} ({code})", error.message())));
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    connection.execute("SET LOCAL search_path TO DEFAULT").await?;
-    Ok(Ok(()))
 }

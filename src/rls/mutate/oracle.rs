@@ -10,7 +10,7 @@ use sqlx::{Executor, Row};
 
 use crate::Result;
 use crate::db::quote::{ident, literal, trusted};
-use crate::rls::mutate::weaken::Opening;
+use crate::rls::mutate::weaken::{KEYS, Opening};
 use crate::rls::probe::Ground;
 
 /// What got through: what it was, and the statement.
@@ -83,7 +83,33 @@ impl<'a> Oracle<'a> {
         for actor in &actors {
             self.takes_over(actor).await?;
         }
+        if let Opening::Script(script) = opening {
+            self.scripted(script).await?;
+        }
         Ok(self.crossings)
+    }
+
+    /// What a script reaches, by itself.
+    pub(super) async fn ask_script(mut self, script: &str) -> Result<Crossings> {
+        self.scripted(script).await?;
+        Ok(self.crossings)
+    }
+
+    async fn scripted(&mut self, script: &str) -> Result<()> {
+        let actor = Actor { name: self.app.to_owned(), inserts: BTreeSet::new(), updates: BTreeSet::new() };
+        let stance = Stance {
+            words: "in the context of tenant A".into(),
+            settings: self.ground.context(0),
+            stranger: false,
+        };
+        let mut script = script.to_owned();
+        for (name, key) in KEYS.iter().zip(&self.ground.keys) {
+            script = script.replace(name, &literal(key));
+        }
+        if self.attempt(None, &stance, &actor, &script, None).await?.is_some_and(|count| count != "0") {
+            self.note("several statements", &stance, &actor, &script);
+        }
+        Ok(())
     }
 
     /// The one without a context comes first: a setting that was ever set does not read as unset again.

@@ -61,7 +61,13 @@ pub(super) enum Opening {
     Row { assignment: String, condition: Option<String> },
     /// Something else to read from.
     Relation(String),
+    /// Statements of the application role in the context of tenant A, of which the last counts what it reached. Keys of
+    /// the tenants stand in for [`KEYS`].
+    Script(String),
 }
+
+/// What stands for the keys of tenants A and B in a script, as literals.
+pub(super) const KEYS: [&str; 2] = ["<key of tenant A>", "<key of tenant B>"];
 
 /// One weakening.
 #[derive(Debug, Clone)]
@@ -91,6 +97,10 @@ pub(super) struct Subject<'a> {
     pub(super) tenant_type: &'a str,
     /// The setting that carries the tenant.
     pub(super) setting: &'a str,
+    /// Tenant B's key, where it is known by now.
+    pub(super) known: Option<&'a str>,
+    /// Who owns the table, quoted.
+    pub(super) owner: String,
     /// A column that could be taken for a sign that everybody may see the row, and the value that says so, as SQL.
     pub(super) flag: Option<(String, String)>,
     pub(super) policies: &'a [Policy],
@@ -133,6 +143,7 @@ impl Subject<'_> {
                 }
             }
         }
+        all.extend(self.helpers(&floor));
         for (name, command) in [
             ("permissive-all", "*"),
             ("permissive-select", "r"),
@@ -155,6 +166,49 @@ impl Subject<'_> {
             vec![self.everything("*", "PUBLIC").create(self.table)],
         ));
         all.extend(self.of_the_table());
+        all
+    }
+
+    /// A function of the platform's own in the policies, which is not what it should be.
+    fn helpers(&self, floor: &[&Policy]) -> Vec<Mutation> {
+        let (table, tenant, kind) = (self.table, &self.tenant, self.tenant_type);
+        let name = format!("{}.tenancy_mutant", self.schema);
+        let create = |volatility: &str| {
+            let body = format!("SELECT nullif(current_setting({}, true), '')::{kind}", literal(self.setting));
+            format!("CREATE FUNCTION {name}() RETURNS {kind} LANGUAGE sql {volatility} AS {}", literal(&body))
+        };
+        let theirs = format!("SELECT count(*) FROM {table} AS t WHERE t.{tenant} = {}", KEYS[1]);
+        let [a, b] =
+            KEYS.map(|key| format!("SELECT pg_catalog.set_config({}, {key}, true)", literal(self.setting)));
+        // What was planned while another tenant was served is run for this one.
+        let kept = format!(
+            "SET LOCAL plan_cache_mode = force_generic_plan; {b}; PREPARE tenancy_mutant AS {theirs}; EXECUTE \
+             tenancy_mutant; {a}; EXECUTE tenancy_mutant; \
+             DEALLOCATE tenancy_mutant"
+        );
+        let body = format!("$tenancy$SELECT {}::{kind}$tenancy$", KEYS[1]);
+        let replaced = format!(
+            "CREATE OR REPLACE FUNCTION {name}() RETURNS {kind} LANGUAGE sql STABLE AS {body}; {theirs}"
+        );
+        let app = ident(self.app);
+        let owned = format!("ALTER FUNCTION {name}() OWNER TO {app}");
+        // Whoever owns a function may replace it only where it may create one.
+        let creates = format!("GRANT CREATE ON SCHEMA {} TO {app}", self.schema);
+        let mut all = Vec::new();
+        for policy in self.policies.iter().filter(|policy| policy.permissive) {
+            for (mutation, prepared, script) in [
+                ("helper-immutable", vec![create("IMMUTABLE")], &kept),
+                ("helper-replaceable", vec![create("STABLE"), owned.clone(), creates.clone()], &replaced),
+            ] {
+                let mut statements: Vec<String> = floor.iter().map(|other| other.drop(table)).collect();
+                statements.extend(prepared);
+                statements.push(policy.drop(table));
+                statements.push(policy.with(|_| format!("{tenant} = (SELECT {name}())")).create(table));
+                let object = format!("policy {} on {table}, without a restrictive one", ident(&policy.name));
+                let opening = Opening::Script(script.clone());
+                all.push(Mutation { name: mutation.into(), object, statements, opening });
+            }
+        }
         all
     }
 
@@ -204,6 +258,22 @@ impl Subject<'_> {
             self.on_table("grant-all", "", vec![format!("GRANT ALL ON {table} TO {app}")]),
             self.on_table("grant-public", "", vec![format!("GRANT ALL ON {table} TO PUBLIC")]),
         ];
+        let spy = literal(&format!(
+            "BEGIN PERFORM pg_catalog.set_config('tenancy_mutant.seen', OLD.{tenant}::text, true); RETURN NULL; END"
+        ));
+        // The trigger of one tenant's session sees what another tenant's statement deletes.
+        let spied = format!(
+            "CREATE FUNCTION pg_temp.tenancy_mutant() RETURNS trigger LANGUAGE plpgsql AS {spy}; CREATE TRIGGER \
+             tenancy_mutant AFTER DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION pg_temp.tenancy_mutant(); SELECT \
+             pg_catalog.set_config({}, {b}, true); DELETE FROM {table} WHERE {tenant} = {b}; SELECT \
+             (pg_catalog.current_setting('tenancy_mutant.seen', true) = {b}::text)::int",
+            literal(self.setting),
+            b = KEYS[1]
+        );
+        all.push(Mutation {
+            opening: Opening::Script(spied),
+            ..self.on_table("grant-trigger", "", vec![format!("GRANT TRIGGER ON {table} TO {app}")])
+        });
         let name = format!("{}.tenancy_mutant", self.schema);
         let door = |mutation: &str, statements: Vec<String>, relation: String| Mutation {
             opening: Opening::Relation(relation),
@@ -273,6 +343,9 @@ impl Subject<'_> {
             Opening::Setting(BYPASS, "on"),
         );
         add("role-branch", or(format!("current_user = {}", literal(self.app))), Opening::None);
+        if let Some(key) = self.known {
+            add("literal-tenant", or(format!("{tenant} = {}", literal(key))), Opening::None);
+        }
         let nobody = format!("{tenant} IS NULL");
         let null = Opening::Row { assignment: format!("{tenant} = NULL"), condition: Some(nobody.clone()) };
         add("null-branch", or(nobody), null);
@@ -315,8 +388,33 @@ impl Subject<'_> {
     }
 }
 
-/// Weakenings of the application role itself.
-pub(super) fn of_role(app: &str, others: &[String]) -> Vec<Mutation> {
+impl Subject<'_> {
+    /// A role that may give itself every other one: the table's owner switches the isolation off.
+    fn createrole(&self) -> Mutation {
+        let (table, owner, app) = (self.table, &self.owner, ident(self.app));
+        let script = format!(
+            "GRANT {owner} TO {app}; ALTER TABLE {table} DISABLE ROW LEVEL SECURITY; SELECT count(*) FROM {table} AS t \
+             WHERE t.{} = {}",
+            self.tenant, KEYS[1]
+        );
+        Mutation {
+            name: "createrole".into(),
+            object: format!("role {app}"),
+            statements: vec![format!("ALTER ROLE {app} CREATEROLE")],
+            opening: Opening::Script(script),
+        }
+    }
+
+    /// Weakenings of the application role itself.
+    pub(super) fn of_role(&self, others: &[String]) -> Vec<Mutation> {
+        let mut all = of_role(&ident(self.app), others);
+        all.push(self.createrole());
+        all
+    }
+}
+
+/// Weakenings of the application role that every intruder's statement shows.
+fn of_role(app: &str, others: &[String]) -> Vec<Mutation> {
     let role = |name: &str, statement: String| Mutation {
         name: name.into(),
         object: format!("role {app}"),

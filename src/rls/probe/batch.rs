@@ -155,7 +155,8 @@ impl<'a> Batch<'a> {
         if done == 0 {
             self.climb(connection, &seeder, results).await?;
         }
-        self.wire(connection, &mut fronts, &seeder, &clear, ids[2]).await?;
+        let line = self.wire(connection, &mut fronts, &seeder, &clear, ids[2]).await?;
+        results.spoiled |= line == Line::Spoiled;
         let view = Sight { clear: &clear, unknown: ids[2], baselines: &baselines, unprepared };
         self.verdicts(&fronts, &seeder, &view, results);
         self.drop_echoes(results);
@@ -238,7 +239,7 @@ impl<'a> Batch<'a> {
         seeder: &Seeder<'_>,
         clear: &BTreeMap<u32, Vec<String>>,
         unknown: uuid::Uuid,
-    ) -> Result<()> {
+    ) -> Result<Line> {
         let openers = BTreeMap::new();
         wire::begin(connection).await?;
         let mut line = Line::Open;
@@ -256,7 +257,7 @@ impl<'a> Batch<'a> {
             front.tried.extend(tried);
             line = after;
         }
-        Ok(())
+        Ok(line)
     }
 
     #[expect(clippy::too_many_arguments, reason = "a target borrows from everything that was prepared")]
@@ -341,12 +342,32 @@ impl<'a> Batch<'a> {
             clear,
         };
         let views = house.try_views(connection, &self.shared.views).await?;
-        take(results, views, "view-definer");
+        self.take(results, seeder, views, "view-definer");
         let stored = house.try_stored(connection, &self.shared.views).await?;
-        take(results, stored, "materialized-view");
+        self.take(results, seeder, stored, "materialized-view");
         let functions = house.try_functions(connection, &self.shared.functions).await?;
-        take(results, functions, "function-definer");
+        self.take(results, seeder, functions, "function-definer");
         Ok(())
+    }
+
+    fn take(&self, results: &mut Results, seeder: &Seeder<'_>, doors: Doors, check: &'static str) {
+        results.attempts.tried += doors.tried;
+        results.attempts.succeeded += doors.open.len();
+        results.attempts.failed += doors.tried - doors.open.len().min(doors.tried);
+        results.cleared.extend(doors.shut);
+        for open in doors.open {
+            let leak = Leak {
+                check,
+                severity: Severity::Error,
+                object: open.name,
+                object_kind: open.kind.into(),
+                message: "leads to other tenants' rows".into(),
+                evidence: open.evidence,
+            };
+            let script = self.script_of_door(seeder, &leak, &open.shown);
+            results.scripts.entry((check.into(), leak.object.clone())).or_insert(script);
+            results.leaks.push(leak);
+        }
     }
 
     /// One defect, one finding: what an invoker's view shows of a table that leaks itself is the table's leak.
@@ -459,22 +480,5 @@ impl<'a> Batch<'a> {
         self.shared.policies.get(&oid).is_some_and(|policies| {
             policies.expressions.contains("current_setting") || !policies.functions.is_empty()
         })
-    }
-}
-
-fn take(results: &mut Results, doors: Doors, check: &'static str) {
-    results.attempts.tried += doors.tried;
-    results.attempts.succeeded += doors.open.len();
-    results.attempts.failed += doors.tried - doors.open.len().min(doors.tried);
-    results.cleared.extend(doors.shut);
-    for (_, object, kind, evidence) in doors.open {
-        results.leaks.push(Leak {
-            check,
-            severity: Severity::Error,
-            object,
-            object_kind: kind.into(),
-            message: "leads to other tenants' rows".into(),
-            evidence,
-        });
     }
 }

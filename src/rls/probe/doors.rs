@@ -9,6 +9,7 @@ use sqlx::postgres::types::Oid;
 use crate::Result;
 use crate::db::quote::{ident, literal};
 use crate::rls::contract::Acting;
+use crate::rls::probe::repro::Shown;
 use crate::rls::probe::runner::{self, Item};
 use crate::rls::probe::schema::Node;
 use crate::rls::probe::seed::Canaries;
@@ -25,11 +26,21 @@ pub(crate) struct Function {
     arguments: Vec<String>,
 }
 
+/// A door that led to another tenant's rows.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) oid: u32,
+    pub(crate) name: String,
+    pub(crate) kind: &'static str,
+    pub(crate) evidence: String,
+    pub(crate) shown: Shown,
+}
+
 /// What was found behind the doors.
 #[derive(Debug, Default)]
 pub(crate) struct Doors {
-    /// Object, name and evidence of each door that led to another tenant's rows.
-    pub(crate) open: Vec<(u32, String, &'static str, String)>,
+    /// Those that led to another tenant's rows.
+    pub(crate) open: Vec<Open>,
     /// Doors that were tried and led nowhere.
     pub(crate) shut: BTreeSet<u32>,
     /// How many statements were tried.
@@ -94,6 +105,20 @@ impl House<'_> {
         })
     }
 
+    /// A query for the rows that tenant B has in these tables.
+    pub(crate) fn theirs(&self, tables: impl Iterator<Item = u32>) -> Option<String> {
+        let of = |oid: u32| {
+            let (column, value) = self.tenant(oid, 1)?;
+            let (name, column) = (&self.nodes.get(&oid)?.name, ident(column));
+            Some(format!(
+                "SELECT tableoid::pg_catalog.regclass, ctid, t::text FROM {name} AS t WHERE t.{column} = {}",
+                literal(value)
+            ))
+        };
+        let rows: Vec<String> = tables.filter_map(of).collect();
+        (!rows.is_empty()).then(|| rows.join(" UNION ALL "))
+    }
+
     /// Calls every function as its role in the contexts of A and of B, with B's keys, patterns and nothing as
     /// arguments, and looks whether B's rows come back or change.
     pub(crate) async fn try_functions(
@@ -153,8 +178,21 @@ impl House<'_> {
                     item.attempts.first().map(|call| call.replace(b, "<tenant B>")).unwrap_or_default();
                 let evidence = format!("as {role} in the context of tenant A: {call} → {what}");
                 let kind = if function.is_procedure { "procedure" } else { "function" };
-                if doors.open.iter().all(|(oid, ..)| *oid != function.oid.0) {
-                    doors.open.push((function.oid.0, function.name.clone(), kind, evidence));
+                if doors.open.iter().all(|open| open.oid != function.oid.0) {
+                    let rows = if shown { None } else { self.theirs(self.canaries.rows.keys().copied()) };
+                    let called = Self::called(function, given);
+                    let statement = if function.is_procedure {
+                        format!("CALL {called}")
+                    } else {
+                        format!("SELECT * FROM {called}")
+                    };
+                    doors.open.push(Open {
+                        oid: function.oid.0,
+                        name: function.name.clone(),
+                        kind,
+                        evidence,
+                        shown: Shown::of(item, statement, rows),
+                    });
                 }
             } else if is_attack && outcome.attempt.is_some() {
                 ran.insert((function.oid.0, function.role.0, given));
@@ -166,20 +204,14 @@ impl House<'_> {
         doors.shut.extend(functions.iter().map(|function| function.oid.0));
         let unproven =
             functions.iter().filter(|function| !proven.contains(&(function.oid.0, function.role.0)));
-        for oid in unproven.map(|function| function.oid.0).chain(doors.open.iter().map(|(oid, ..)| *oid)) {
+        for oid in unproven.map(|function| function.oid.0).chain(doors.open.iter().map(|open| open.oid)) {
             doors.shut.remove(&oid);
         }
         Ok(doors)
     }
 
-    fn call(
-        &self,
-        function: &Function,
-        role: &str,
-        context: (usize, &str),
-        given: Option<&str>,
-        oracle: Option<&String>,
-    ) -> Item {
+    /// The call itself, with the argument that is given where it fits.
+    fn called(function: &Function, given: Option<&str>) -> String {
         let argument = |kind: &String| match (kind.as_str(), given) {
             ("text" | "character varying" | "character" | "name", Some(value)) => {
                 format!("{}::{kind}", literal(value))
@@ -190,7 +222,18 @@ impl House<'_> {
             (kind, _) => format!("NULL::{kind}"),
         };
         let arguments: Vec<String> = function.arguments.iter().map(argument).collect();
-        let call = format!("{}({})", function.call, arguments.join(", "));
+        format!("{}({})", function.call, arguments.join(", "))
+    }
+
+    fn call(
+        &self,
+        function: &Function,
+        role: &str,
+        context: (usize, &str),
+        given: Option<&str>,
+        oracle: Option<&String>,
+    ) -> Item {
+        let call = Self::called(function, given);
         let statement = if function.is_procedure {
             format!("CALL {call}")
         } else {

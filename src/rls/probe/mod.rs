@@ -77,6 +77,8 @@ pub(crate) struct Results {
     pub(crate) scripts: repro::Scripts,
     /// The attacks as tests.
     pub(crate) tests: Tests,
+    /// Whether the connection is out of step with the server, and good for nothing but to be closed.
+    pub(crate) spoiled: bool,
 }
 
 /// How many tables are under attack in one transaction: enough to share the round trips, few enough to keep the locks

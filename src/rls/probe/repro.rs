@@ -1,4 +1,4 @@
-//! One plain SQL script for each leak of a table, which shows it in psql: the rows, the role, the context, the statement.
+//! One plain SQL script for each leak, which shows it in psql: the rows, the role, the context, the statement.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +12,41 @@ use crate::rls::probe::seed::Seeder;
 
 /// Scripts by check and object.
 pub(crate) type Scripts = BTreeMap<(String, String), String>;
+
+/// What a script shows.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shown {
+    /// Statements that clear the way.
+    prep: Vec<String>,
+    /// Who attacks.
+    role: String,
+    /// In which settings.
+    settings: BTreeMap<String, String>,
+    statement: String,
+    /// A query for what other tenants have, before and after a statement that changes it.
+    rows: Option<String>,
+    /// The tables whose rows it takes; none for all that are under attack together.
+    tables: Vec<u32>,
+}
+
+impl Shown {
+    /// An item as it was tried.
+    pub(super) fn of(item: &Item, statement: String, rows: Option<String>) -> Self {
+        Self {
+            prep: item.prep.clone(),
+            role: item.role.clone().unwrap_or_default(),
+            settings: item.settings.clone(),
+            statement,
+            rows,
+            tables: Vec::new(),
+        }
+    }
+
+    /// The same with the rows of these tables only.
+    pub(super) fn with_rows_of(self, tables: Vec<u32>) -> Self {
+        Self { tables, ..self }
+    }
+}
 
 impl Batch<'_> {
     /// Adds a script for each of the leaks, from the attack that its evidence tells of.
@@ -44,6 +79,24 @@ impl Batch<'_> {
         leak: &Leak,
         (attack, item, outcome): (&Attack, &Item, &Outcome),
     ) -> String {
+        let at = outcome.attempt.unwrap_or(outcome.refused.len().saturating_sub(1));
+        let sent = item.attempts.get(at).cloned().unwrap_or_default();
+        let shown = if attack.command == Command::Read {
+            Shown::of(item, reading(target, attack).unwrap_or(sent), None)
+        } else {
+            let rows = rows_of(target, attack, "tableoid::pg_catalog.regclass, ctid, *");
+            Shown::of(item, sent, Some(rows))
+        };
+        self.put(&[target.node.oid.0], seeder, leak, &Shown { role: target.role.to_owned(), ..shown })
+    }
+
+    /// A script for a leak through a door.
+    pub(super) fn script_of_door(&self, seeder: &Seeder<'_>, leak: &Leak, shown: &Shown) -> String {
+        let oids = if shown.tables.is_empty() { &self.targets } else { &shown.tables };
+        self.put(oids, seeder, leak, shown)
+    }
+
+    fn put(&self, oids: &[u32], seeder: &Seeder<'_>, leak: &Leak, shown: &Shown) -> String {
         let mut lines = Vec::new();
         let mut remark = |text: &str| {
             for line in text.lines() {
@@ -57,30 +110,24 @@ impl Batch<'_> {
         );
         let mut say = |statement: &str| lines.push(format!("{statement};"));
         say("BEGIN");
-        for statement in self.rows(&[target.node.oid.0], seeder) {
+        for statement in self.rows(oids, seeder) {
             say(&statement);
         }
-        for statement in &item.prep {
+        for statement in &shown.prep {
             say(statement);
         }
-        let rows = rows_of(target, attack, "tableoid::pg_catalog.regclass, ctid, *");
-        let reads = attack.command == Command::Read;
-        if !reads {
+        if let Some(rows) = &shown.rows {
             lines.push("-- What other tenants have before".into());
             lines.push(format!("{rows};"));
         }
         lines.push("-- The attack".into());
         let mut say = |statement: &str| lines.push(format!("{statement};"));
-        say(&format!("SET LOCAL ROLE {}", ident(target.role)));
-        for (name, value) in &item.settings {
+        say(&format!("SET LOCAL ROLE {}", ident(&shown.role)));
+        for (name, value) in &shown.settings {
             say(&format!("SELECT pg_catalog.set_config({}, {}, true)", literal(name), literal(value)));
         }
-        let at = outcome.attempt.unwrap_or(outcome.refused.len().saturating_sub(1));
-        let sent = item.attempts.get(at).cloned().unwrap_or_default();
-        if reads {
-            say(&reading(target, attack).unwrap_or(sent));
-        } else {
-            say(&sent);
+        say(&shown.statement);
+        if let Some(rows) = &shown.rows {
             say("RESET ROLE");
             lines.push("-- and after".into());
             lines.push(format!("{rows};"));

@@ -8,7 +8,8 @@ use sqlx::postgres::types::Oid;
 use crate::Result;
 use crate::db::quote::{ident, literal};
 use crate::rls::probe::attack::counts;
-use crate::rls::probe::doors::{Doors, House};
+use crate::rls::probe::doors::{Doors, House, Open};
+use crate::rls::probe::repro::Shown;
 use crate::rls::probe::row::Values;
 use crate::rls::probe::runner::{self, Item, Outcome};
 use crate::rls::probe::schema::Node;
@@ -92,22 +93,25 @@ impl House<'_> {
         let mut unsettled = BTreeSet::new();
         for (((trial, before), items), outcomes) in trials.iter().zip(items.chunks(3)).zip(outcomes.chunks(3))
         {
-            let ([in_a, in_none, in_b], [item, ..]) = (outcomes, items) else { continue };
+            let ([in_a, in_none, in_b], [as_a, as_nobody, _]) = (outcomes, items) else { continue };
             let reached = |outcome: &Outcome| self.reached(trial, outcome, before);
             let role = self.roles.get(&trial.view.role.0).map(String::as_str).unwrap_or_default();
             let oid = trial.view.oid.0;
-            let leak = [(in_a, "in the context of tenant A"), (in_none, "in an empty context")]
-                .into_iter()
-                .find_map(|(outcome, context)| Some((outcome, context, reached(outcome)?)));
-            if let Some((outcome, context, what)) = leak {
+            let leak =
+                [(in_a, as_a, "in the context of tenant A"), (in_none, as_nobody, "in an empty context")]
+                    .into_iter()
+                    .find_map(|(outcome, item, context)| Some((outcome, item, context, reached(outcome)?)));
+            if let Some((outcome, item, context, what)) = leak {
                 let statement = if trial.way == Way::Read {
                     format!("SELECT * FROM {}", trial.view.name)
                 } else {
                     self.shown(trial.view, item.attempts.get(outcome.attempt.unwrap_or_default()))
                 };
-                if doors.open.iter().all(|(open, ..)| *open != oid) {
+                if doors.open.iter().all(|open| open.oid != oid) {
                     let evidence = format!("as {role} {context}: {statement} → {what}");
-                    doors.open.push((oid, trial.view.name.clone(), "view", evidence));
+                    let shown = self.showing(trial, item, outcome);
+                    let name = trial.view.name.clone();
+                    doors.open.push(Open { oid, name, kind: "view", evidence, shown });
                 }
             }
             // A statement that failed proves nothing unless it works where it should, or was refused for what it is.
@@ -118,7 +122,7 @@ impl House<'_> {
             }
         }
         doors.shut = trials.iter().map(|(trial, _)| trial.view.oid.0).collect();
-        doors.shut.retain(|oid| !unsettled.contains(oid) && doors.open.iter().all(|(open, ..)| open != oid));
+        doors.shut.retain(|oid| !unsettled.contains(oid) && doors.open.iter().all(|open| open.oid != *oid));
         Ok(doors)
     }
 
@@ -141,15 +145,24 @@ impl House<'_> {
             tried.push(view);
         }
         let mut doors = Doors { tried: items.len(), ..Doors::default() };
-        for (view, outcome) in tried.into_iter().zip(runner::run(connection, &items).await?) {
+        let outcomes = runner::run(connection, &items).await?;
+        for ((view, item), outcome) in tried.into_iter().zip(&items).zip(outcomes) {
             let [_, rows] = counts(&outcome);
-            if rows > 0 && doors.open.iter().all(|(oid, ..)| *oid != view.oid.0) {
+            if rows > 0 && doors.open.iter().all(|open| open.oid != view.oid.0) {
                 let role = self.roles.get(&view.role.0).map(String::as_str).unwrap_or_default();
                 let evidence = format!(
                     "as {role} in the context of tenant A, who has no row in it: SELECT * FROM {} → {rows} rows",
                     view.name
                 );
-                doors.open.push((view.oid.0, view.name.clone(), "materialized view", evidence));
+                let statement = format!("SELECT * FROM {}", view.name);
+                doors.open.push(Open {
+                    oid: view.oid.0,
+                    name: view.name.clone(),
+                    kind: "materialized view",
+                    evidence,
+                    shown: Shown::of(item, statement, None)
+                        .with_rows_of(view.tables.iter().map(|oid| oid.0).collect()),
+                });
             }
         }
         Ok(doors)
@@ -299,6 +312,28 @@ impl House<'_> {
         let before = outcome.before.as_ref().or(before.answer.as_ref())?;
         let seen = outcome.seen.as_ref()?;
         (seen != before).then(|| "tenant B's rows change".to_string())
+    }
+
+    /// The statement that got through, for a script.
+    fn showing(&self, trial: &Trial<'_>, item: &Item, outcome: &Outcome) -> Shown {
+        let view = trial.view;
+        let tables: Vec<u32> = view.tables.iter().map(|oid| oid.0).collect();
+        let at = outcome.attempt.unwrap_or_default();
+        let tenant = self.first(view).and_then(|oid| self.tenant(oid, 1));
+        let shown = match (trial.way, tenant) {
+            // The first attempt knows rows by the tenant column; without one all of them are shown.
+            (Way::Read, Some((column, b))) if at == 0 => {
+                let statement =
+                    format!("SELECT * FROM {} AS v WHERE v.{} = {}", view.name, ident(column), literal(b));
+                Shown::of(item, statement, None)
+            }
+            (Way::Read, _) => Shown::of(item, format!("SELECT * FROM {}", view.name), None),
+            (Way::Write | Way::Move, _) => {
+                let statement = item.attempts.get(at).cloned().unwrap_or_default();
+                Shown::of(item, statement, self.theirs(tables.iter().copied()))
+            }
+        };
+        shown.with_rows_of(tables)
     }
 
     fn shown(&self, view: &View, statement: Option<&String>) -> String {

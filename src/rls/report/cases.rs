@@ -79,20 +79,25 @@ fn about<'a>(finding: &'a Finding, outcome: Outcome<'a>) -> Case<'a> {
     Case { group: &finding.check, name: finding.object.clone(), outcome }
 }
 
-/// What is wrong, what shows it and what mends it, a line each.
+/// How it is reached, what shows it and what mends it, as far as there is something to say.
+pub(super) fn details(finding: &Finding) -> impl Iterator<Item = (&'static str, String)> {
+    [("path", finding.path_line()), ("evidence", finding.evidence.clone()), ("fix", finding.fix.clone())]
+        .into_iter()
+        .filter(|(_, words)| !words.is_empty())
+}
+
+/// What is wrong, and the details, a line each.
 pub(super) fn description(finding: &Finding) -> String {
     let mut text = finding.message.clone();
-    for (label, words) in [("evidence", &finding.evidence), ("fix", &finding.fix)] {
-        if !words.is_empty() {
-            text.push_str(&format!("\n{label}: {words}"));
-        }
+    for (label, words) in details(finding) {
+        text.push_str(&format!("\n{label}: {words}"));
     }
     text
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{finding, mixed, report};
+    use super::super::tests::{finding, mixed, reached, report};
     use super::*;
     use crate::rls::report::{Severity, TableVerdict};
 
@@ -103,6 +108,13 @@ mod tests {
         let report = report(vec![finding(Severity::Error, "permissive-leak", "public.events"), second]);
         let names: BTreeSet<String> = cases(&report).into_iter().map(|case| case.name).collect();
         assert_eq!(names.len(), 2, "{names:?}");
+    }
+
+    #[test]
+    fn a_path_is_part_of_the_body() {
+        let body = description(&reached(Severity::Error, "view-definer", "public.v"));
+        let path = "path: login web → role \"a -> b\" → view public.v";
+        assert_eq!(body, format!("something is wrong\n{path}\nevidence: it shows\nfix: MEND IT;"));
     }
 
     #[test]

@@ -95,12 +95,25 @@ fn result(finding: &Finding) -> Value {
     if let Some(index) = check::ALL.iter().position(|check| check.id == finding.check) {
         result["ruleIndex"] = index.into();
     }
+    if !finding.path.is_empty() {
+        let steps: Vec<Value> = finding
+            .path
+            .iter()
+            .map(|step| {
+                json!({ "location": {
+                    "logicalLocations": [{ "fullyQualifiedName": step.name, "kind": step.kind }],
+                    "message": { "text": format!("{} {}", step.kind, step.name) },
+                } })
+            })
+            .collect();
+        result["codeFlows"] = json!([{ "threadFlows": [{ "locations": steps }] }]);
+    }
     result
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::mixed;
+    use super::super::tests::{finding, mixed, reached, report};
     use super::*;
 
     #[test]
@@ -135,6 +148,21 @@ mod tests {
         assert_eq!(results[0]["partialFingerprints"]["tenantctl/v1"], mixed().findings[0].fingerprint);
         assert_eq!(results[3]["suppressions"][0]["justification"], "ignored until 2027-06-30: 12 rows");
         assert!(results[0].get("suppressions").is_none());
+    }
+
+    #[test]
+    fn a_path_is_a_code_flow() {
+        let log = render(&report(vec![
+            reached(Severity::Error, "view-definer", "public.v"),
+            finding(Severity::Warning, "tenant-nullable", "public.events"),
+        ]));
+        let results = &log["runs"][0]["results"];
+        let steps = results[0]["codeFlows"][0]["threadFlows"][0]["locations"].as_array().unwrap();
+        let names: Vec<&Value> =
+            steps.iter().map(|step| &step["location"]["logicalLocations"][0]["fullyQualifiedName"]).collect();
+        assert_eq!(names, ["web", "\"a -> b\"", "public.v"]);
+        assert_eq!(steps[0]["location"]["message"]["text"], "login web");
+        assert!(results[1].get("codeFlows").is_none());
     }
 
     #[test]

@@ -45,13 +45,17 @@ pub(super) fn render(report: &Report) -> String {
 }
 
 fn details(finding: &Finding) -> Vec<(&'static str, String)> {
-    vec![
+    let mut all = vec![
         ("severity", finding.severity.as_str().to_owned()),
         ("message", finding.message.clone()),
         ("evidence", finding.evidence.clone()),
         ("fix", finding.fix.clone()),
         ("fingerprint", finding.fingerprint.clone()),
-    ]
+    ];
+    if !finding.path.is_empty() {
+        all.push(("path", finding.path_line()));
+    }
+    all
 }
 
 /// A description is one line, and `#` begins a directive in it.
@@ -76,7 +80,7 @@ fn scalar(words: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{mixed, report};
+    use super::super::tests::{mixed, reached, report};
     use super::*;
     use crate::rls::report::Severity;
 
@@ -110,6 +114,13 @@ mod tests {
             tap.contains("not ok 6 - isolation: public.events\n  ---\n  not_proven: \"no row could"),
             "{tap}"
         );
+    }
+
+    #[test]
+    fn a_path_is_among_the_details() {
+        let tap = render(&report(vec![reached(Severity::Error, "view-definer", "public.v")]));
+        let path = "  path: \"login web → role \\\"a -> b\\\" → view public.v\"\n  ...\n";
+        assert!(tap.contains(path), "{tap}");
     }
 
     #[test]

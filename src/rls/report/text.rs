@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use super::cases::details;
 use super::{Report, Severity, Verdict};
 
 const RED: u8 = 31;
@@ -76,10 +77,8 @@ fn render(report: &Report, colour: bool) -> String {
             let check = page.styled(style, &finding.check);
             let _ = writeln!(page.text, "    {check}");
             page.line(6, None, &finding.message);
-            for (label, words) in [("evidence", &finding.evidence), ("fix", &finding.fix)] {
-                if !words.is_empty() {
-                    page.line(6, None, &format!("{label}: {words}"));
-                }
+            for (label, words) in details(finding) {
+                page.line(6, None, &format!("{label}: {words}"));
             }
         }
     }
@@ -135,7 +134,7 @@ pub(super) fn summary(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{finding, mixed, report};
+    use super::super::tests::{finding, mixed, reached, report};
     use super::*;
 
     #[test]
@@ -153,6 +152,13 @@ mod tests {
              evidence: it shows\n      fix: MEND IT;\n\nFAILED: 2 tables, 0 proven; 21 checks; 40 attacks tried, 39 \
              failed; 1 error, 2 warnings, 0 notes\n"
         );
+    }
+
+    #[test]
+    fn several_steps_are_a_path() {
+        let report = report(vec![reached(Severity::Error, "view-definer", "public.v")]);
+        let path = "      something is wrong\n      path: login web → role \"a -> b\" → view public.v\n      evidence: it shows\n";
+        assert!(render(&report, false).contains(path), "{}", render(&report, false));
     }
 
     #[test]
