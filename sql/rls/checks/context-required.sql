@@ -7,7 +7,8 @@
 -- example: SELECT * FROM public.events;  -- on a fresh connection: unrecognized configuration parameter "app.current_tenant_id"
 WITH policy AS MATERIALIZED (
     SELECT p.polrelid, p.polname, x.qual, x.checked, x.whole
-      FROM unnest($11::oid[], $12::text[], $13::text[], $14::text[]) AS x(oid, qual, checked, whole)
+      FROM (SELECT o.oid, s.qual, s.checked, s.whole FROM unnest($11::oid[], $12::int[]) AS o(oid, said)
+              LEFT JOIN unnest($13::text[], $14::text[], $15::text[]) WITH ORDINALITY AS s(qual, checked, whole, said) USING (said) OFFSET 0) AS x
       JOIN pg_policy p ON p.oid = x.oid
       JOIN unnest($1::oid[], $3::boolean[]) AS t(oid, reachable) ON t.oid = p.polrelid
       JOIN pg_class c ON c.oid = p.polrelid
