@@ -17,7 +17,7 @@ WITH policy AS MATERIALIZED (
 -- Each text is read once.
 asks AS MATERIALIZED (
     SELECT x.text, regexp_replace(x.text, w.pattern, 'NULLIF(current_setting(\1, true), '''')', 'g') AS mended
-      FROM (SELECT qual AS text FROM policy UNION SELECT checked FROM policy) x
+      FROM (SELECT qual AS text FROM policy UNION SELECT checked FROM policy OFFSET 0) x
      CROSS JOIN (VALUES ('\mcurrent_setting\(\s*(''[^'']+\.[^'']+''(?:::text)?)\s*\)')) AS w(pattern)
      WHERE x.text ~ w.pattern
 ),
@@ -25,7 +25,9 @@ helper AS MATERIALIZED (
     SELECT f.oid
       FROM pg_proc f JOIN pg_namespace n ON n.oid = f.pronamespace JOIN pg_language l ON l.oid = f.prolang
      WHERE l.lanname NOT IN ('c', 'internal') AND n.nspname NOT IN ('information_schema', 'tenancy') AND n.nspname !~ '^pg_'
-       AND f.prosrc ~* '\mcurrent_setting\(\s*''[^'']+\.[^'']+''(?:::text)?\s*\)' AND f.prokind = 'f'
+       AND f.prokind = 'f'
+       AND CASE WHEN strpos(lower(f.prosrc), 'current_setting') > 0
+                THEN f.prosrc ~* '\mcurrent_setting\(\s*''[^'']+\.[^'']+''(?:::text)?\s*\)' END
        AND EXISTS (SELECT FROM (SELECT DISTINCT whole FROM policy) w WHERE strpos(w.whole, f.prosrc) > 0)
 )
 SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,

@@ -15,6 +15,7 @@ direct AS MATERIALIZED (
       JOIN unnest($1::oid[], $3::boolean[]) AS t(oid, reachable) ON t.oid = p.polrelid
       JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_proc'::regclass
      WHERE t.reachable AND (0 = ANY (p.polroles) OR p.polroles && $4::oid[])
+       AND d.refobjid NOT IN (SELECT f.oid FROM pg_proc f WHERE f.pronamespace = to_regnamespace('tenancy'))
 ),
 body AS MATERIALIZED (
     SELECT f.oid, f.proname, f.pronamespace, f.proowner, f.provolatile, f.proconfig, f.pronargs, f.prosqlbody IS NOT NULL AS parsed,
