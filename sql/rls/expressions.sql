@@ -1,9 +1,37 @@
 -- What the policies of the tables $1 say, with the bodies of the functions that they call or that those name, any number
 -- of steps away. Made once for all checks, since deparsing costs more than the checks do.
 WITH RECURSIVE
-policy AS MATERIALIZED (
-    SELECT p.oid, pg_get_expr(p.polqual, p.polrelid) AS qual, pg_get_expr(p.polwithcheck, p.polrelid) AS checked
+side AS MATERIALIZED (
+    SELECT p.oid::bigint * 2 + s.at AS id, p.polrelid, c.names
       FROM unnest($1::oid[]) AS t(oid) JOIN pg_policy p ON p.polrelid = t.oid
+     CROSS JOIN (VALUES (0), (1)) AS s(at)
+      JOIN (SELECT a.attrelid, string_agg(quote_ident(a.attname), ',' ORDER BY a.attnum) AS names
+              FROM pg_attribute a WHERE a.attnum > 0 GROUP BY a.attrelid) c ON c.attrelid = p.polrelid
+),
+-- Deparsing opens the table, and most tables' policies say the same: what is written alike is deparsed once. It
+-- reads the same for tables with the same columns, unless the table's own name is in it: a subquery's tables are named
+-- apart from it, a column in a subquery and a whole row come with it.
+tree AS MATERIALIZED (
+    SELECT min(x.id) AS first, array_agg(x.id) AS ids, x.tree ~ ':rtable \(|:varlevelsup [1-9]|:varattno 0 ' AS apart
+      FROM (SELECT p.oid::bigint * 2 + s.at AS id, s.tree || '' AS tree
+              FROM pg_policy p CROSS JOIN LATERAL (VALUES (0, p.polqual::text), (1, p.polwithcheck::text)) AS s(at, tree)
+             WHERE s.tree IS NOT NULL OFFSET 0) x
+     GROUP BY x.tree
+),
+alike AS MATERIALIZED (
+    SELECT min(s.id) AS first, array_agg(s.id) AS ids
+      FROM (SELECT first, unnest(ids) AS id, apart FROM tree) t
+      JOIN side s ON s.id = t.id
+     GROUP BY t.first, s.names, CASE WHEN t.apart THEN s.polrelid END
+),
+text AS MATERIALIZED (
+    SELECT a.ids, pg_get_expr(CASE a.first % 2 WHEN 0 THEN p.polqual ELSE p.polwithcheck END, p.polrelid) AS text
+      FROM alike a JOIN pg_policy p ON p.oid = (a.first / 2)::oid
+),
+policy AS MATERIALIZED (
+    SELECT (x.id / 2)::oid AS oid, min(x.text) FILTER (WHERE x.id % 2 = 0) AS qual, min(x.text) FILTER (WHERE x.id % 2 = 1) AS checked
+      FROM (SELECT unnest(ids) AS id, text FROM text UNION ALL SELECT id, NULL FROM side) x
+     GROUP BY x.id / 2
 ),
 body AS MATERIALIZED (
     SELECT f.oid, f.proname, coalesce(pg_get_function_sqlbody(f.oid), f.prosrc) AS text

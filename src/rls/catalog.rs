@@ -1,5 +1,7 @@
 //! Runs the checks over the system catalogue: one snapshot, one query a check, none per table.
 
+use std::collections::HashMap;
+
 use sqlx::postgres::PgConnection;
 use sqlx::postgres::types::Oid;
 
@@ -44,6 +46,36 @@ struct Expressions {
     whole: String,
 }
 
+/// What policies say, each text once: most say the same, and every check takes them all.
+#[derive(Default)]
+struct Said<'a> {
+    /// For each policy the number of its text, from 1.
+    of: Vec<i32>,
+    quals: Vec<Option<&'a str>>,
+    written: Vec<Option<&'a str>>,
+    wholes: Vec<&'a str>,
+}
+
+impl<'a> Said<'a> {
+    fn by(policies: &'a [Expressions]) -> Self {
+        let mut said = Self::default();
+        let mut known = HashMap::new();
+        let mut last = 0;
+        for policy in policies {
+            let text = (policy.qual.as_deref(), policy.checked.as_deref(), policy.whole.as_str());
+            let number = *known.entry(text).or_insert_with(|| {
+                said.quals.push(text.0);
+                said.written.push(text.1);
+                said.wholes.push(text.2);
+                last += 1;
+                last
+            });
+            said.of.push(number);
+        }
+        said
+    }
+}
+
 /// Every finding of the checks about one application role.
 pub(crate) async fn run(
     connection: &mut PgConnection,
@@ -61,9 +93,7 @@ pub(crate) async fn run(
         .fetch_all(&mut *connection)
         .await?;
     let oids: Vec<Oid> = policies.iter().map(|policy| policy.oid).collect();
-    let quals: Vec<Option<&str>> = policies.iter().map(|policy| policy.qual.as_deref()).collect();
-    let written: Vec<Option<&str>> = policies.iter().map(|policy| policy.checked.as_deref()).collect();
-    let wholes: Vec<&str> = policies.iter().map(|policy| policy.whole.as_str()).collect();
+    let Said { of: said, quals, written, wholes } = Said::by(&policies);
     let mut found = Vec::new();
     let (mut routed, mut routes) = (Vec::new(), Vec::new());
     for check in checks {
@@ -80,7 +110,7 @@ pub(crate) async fn run(
             .bind(scope.owner_role)
             .bind(&scope.admins);
         if check.reads_policies() {
-            query = query.bind(&oids).bind(&quals).bind(&written).bind(&wholes);
+            query = query.bind(&oids).bind(&said).bind(&quals).bind(&written).bind(&wholes);
         }
         let rows: Vec<Row> = query.fetch_all(&mut *connection).await?;
         for row in rows {

@@ -13,7 +13,8 @@ WITH policy AS MATERIALIZED (
                AND (strpos(x.qual, 'true') = 0 OR x.qual !~ '(\mOR \(*true\M|^\(*true\)* OR\M)') AS compares,
            strpos(x.checked, quote_ident(t.tenant_column)) > 0
                AND (strpos(x.checked, 'true') = 0 OR x.checked !~ '(\mOR \(*true\M|^\(*true\)* OR\M)') AS checks
-      FROM unnest($11::oid[], $12::text[], $13::text[]) AS x(oid, qual, checked)
+      FROM (SELECT o.oid, s.qual, s.checked FROM unnest($11::oid[], $12::int[]) AS o(oid, said)
+              LEFT JOIN unnest($13::text[], $14::text[], $15::text[]) WITH ORDINALITY AS s(qual, checked, whole, said) USING (said) OFFSET 0) AS x
       JOIN pg_policy p ON p.oid = x.oid
       JOIN unnest($1::oid[], $2::text[], $3::boolean[]) AS t(oid, tenant_column, reachable) ON t.oid = p.polrelid
      WHERE t.reachable AND t.tenant_column IS NOT NULL

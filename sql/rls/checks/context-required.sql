@@ -7,7 +7,8 @@
 -- example: SELECT * FROM public.events;  -- on a fresh connection: unrecognized configuration parameter "app.current_tenant_id"
 WITH policy AS MATERIALIZED (
     SELECT p.polrelid, p.polname, x.qual, x.checked, x.whole
-      FROM unnest($11::oid[], $12::text[], $13::text[], $14::text[]) AS x(oid, qual, checked, whole)
+      FROM (SELECT o.oid, s.qual, s.checked, s.whole FROM unnest($11::oid[], $12::int[]) AS o(oid, said)
+              LEFT JOIN unnest($13::text[], $14::text[], $15::text[]) WITH ORDINALITY AS s(qual, checked, whole, said) USING (said) OFFSET 0) AS x
       JOIN pg_policy p ON p.oid = x.oid
       JOIN unnest($1::oid[], $3::boolean[]) AS t(oid, reachable) ON t.oid = p.polrelid
       JOIN pg_class c ON c.oid = p.polrelid
@@ -16,7 +17,7 @@ WITH policy AS MATERIALIZED (
 -- Each text is read once.
 asks AS MATERIALIZED (
     SELECT x.text, regexp_replace(x.text, w.pattern, 'NULLIF(current_setting(\1, true), '''')', 'g') AS mended
-      FROM (SELECT qual AS text FROM policy UNION SELECT checked FROM policy) x
+      FROM (SELECT qual AS text FROM policy UNION SELECT checked FROM policy OFFSET 0) x
      CROSS JOIN (VALUES ('\mcurrent_setting\(\s*(''[^'']+\.[^'']+''(?:::text)?)\s*\)')) AS w(pattern)
      WHERE x.text ~ w.pattern
 ),
@@ -24,7 +25,9 @@ helper AS MATERIALIZED (
     SELECT f.oid
       FROM pg_proc f JOIN pg_namespace n ON n.oid = f.pronamespace JOIN pg_language l ON l.oid = f.prolang
      WHERE l.lanname NOT IN ('c', 'internal') AND n.nspname NOT IN ('information_schema', 'tenancy') AND n.nspname !~ '^pg_'
-       AND f.prosrc ~* '\mcurrent_setting\(\s*''[^'']+\.[^'']+''(?:::text)?\s*\)' AND f.prokind = 'f'
+       AND f.prokind = 'f'
+       AND CASE WHEN strpos(lower(f.prosrc), 'current_setting') > 0
+                THEN f.prosrc ~* '\mcurrent_setting\(\s*''[^'']+\.[^'']+''(?:::text)?\s*\)' END
        AND EXISTS (SELECT FROM (SELECT DISTINCT whole FROM policy) w WHERE strpos(w.whole, f.prosrc) > 0)
 )
 SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,

@@ -7,7 +7,8 @@
 -- example: supabase.auth.updateUser({ data: { tenant_id: '…another tenant…' } })  -- as any user, then log in again
 WITH policy AS MATERIALIZED (
     SELECT p.polrelid, p.polname, p.polcmd::text AS cmd, p.polpermissive, p.polroles, t.tenant_column, x.qual, x.checked, x.whole
-      FROM unnest($11::oid[], $12::text[], $13::text[], $14::text[]) AS x(oid, qual, checked, whole)
+      FROM (SELECT o.oid, s.qual, s.checked, s.whole FROM unnest($11::oid[], $12::int[]) AS o(oid, said)
+              LEFT JOIN unnest($13::text[], $14::text[], $15::text[]) WITH ORDINALITY AS s(qual, checked, whole, said) USING (said) OFFSET 0) AS x
       JOIN pg_policy p ON p.oid = x.oid
       JOIN unnest($1::oid[], $2::text[], $3::boolean[]) AS t(oid, tenant_column, reachable) ON t.oid = p.polrelid
      WHERE t.reachable

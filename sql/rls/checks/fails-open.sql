@@ -8,7 +8,8 @@
 -- example: SELECT * FROM public.events;  -- as the application, no tenant set: all rows
 WITH policy AS (
     SELECT p.polrelid, p.polname, x.whole AS text
-      FROM unnest($11::oid[], $12::text[], $13::text[], $14::text[]) AS x(oid, qual, checked, whole)
+      FROM (SELECT o.oid, s.qual, s.checked, s.whole FROM unnest($11::oid[], $12::int[]) AS o(oid, said)
+              LEFT JOIN unnest($13::text[], $14::text[], $15::text[]) WITH ORDINALITY AS s(qual, checked, whole, said) USING (said) OFFSET 0) AS x
       JOIN pg_policy p ON p.oid = x.oid
       JOIN unnest($1::oid[], $3::boolean[]) AS t(oid, reachable) ON t.oid = p.polrelid
      WHERE t.reachable AND p.polpermissive AND (0 = ANY (p.polroles) OR p.polroles && $4::oid[])

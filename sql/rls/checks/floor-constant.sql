@@ -7,7 +7,8 @@
 -- example: CREATE POLICY support ON public.events USING (true);  -- nothing holds it: all rows for every tenant
 WITH policy AS MATERIALIZED (
     SELECT p.oid, p.polrelid, p.polname, x.qual, x.checked, coalesce(x.checked, x.qual) AS written, p.polcmd
-      FROM unnest($11::oid[], $12::text[], $13::text[]) AS x(oid, qual, checked)
+      FROM (SELECT o.oid, s.qual, s.checked FROM unnest($11::oid[], $12::int[]) AS o(oid, said)
+              LEFT JOIN unnest($13::text[], $14::text[], $15::text[]) WITH ORDINALITY AS s(qual, checked, whole, said) USING (said) OFFSET 0) AS x
       JOIN pg_policy p ON p.oid = x.oid
       JOIN unnest($1::oid[], $3::boolean[]) AS t(oid, reachable) ON t.oid = p.polrelid
      WHERE t.reachable AND NOT p.polpermissive

@@ -45,7 +45,8 @@ named AS (
 -- A policy or trigger of the table that looks at the other one, as the writer, may keep the reference in the tenant.
 policy AS MATERIALIZED (
     SELECT p.polrelid, x.whole
-      FROM unnest($11::oid[], $12::text[], $13::text[], $14::text[]) AS x(oid, qual, checked, whole)
+      FROM (SELECT o.oid, s.qual, s.checked, s.whole FROM unnest($11::oid[], $12::int[]) AS o(oid, said)
+              LEFT JOIN unnest($13::text[], $14::text[], $15::text[]) WITH ORDINALITY AS s(qual, checked, whole, said) USING (said) OFFSET 0) AS x
       JOIN pg_policy p ON p.oid = x.oid
      WHERE p.polrelid IN (SELECT conrelid FROM named) AND p.polcmd IN ('*', 'a', 'w')
 ),

@@ -24,7 +24,8 @@ policy AS (
     SELECT p.polrelid, p.polpermissive, p.polroles,
            y.text ~ format('(^|\()%s\s*=', regexp_replace(quote_ident(t.tenant_column), '([^[:alnum:]_])', '\\\1', 'g'))
            AND y.text !~* '(\mor\M|\many\M|\min\M)' AS pins
-      FROM unnest($11::oid[], $12::text[], $13::text[]) AS x(oid, qual, checked)
+      FROM (SELECT o.oid, s.qual, s.checked FROM unnest($11::oid[], $12::int[]) AS o(oid, said)
+              LEFT JOIN unnest($13::text[], $14::text[], $15::text[]) WITH ORDINALITY AS s(qual, checked, whole, said) USING (said) OFFSET 0) AS x
       JOIN pg_policy p ON p.oid = x.oid
       JOIN unnest($1::oid[], $2::text[]) AS t(oid, tenant_column) ON t.oid = p.polrelid
      CROSS JOIN LATERAL (SELECT coalesce(x.checked, x.qual) AS text) y

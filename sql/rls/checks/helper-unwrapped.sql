@@ -9,11 +9,13 @@ WITH
 -- The platform's own functions in the policies that bind the role.
 direct AS MATERIALIZED (
     SELECT DISTINCT d.refobjid AS function, p.polrelid, p.polname, x.qual, x.checked
-      FROM unnest($11::oid[], $12::text[], $13::text[]) AS x(oid, qual, checked)
+      FROM (SELECT o.oid, s.qual, s.checked FROM unnest($11::oid[], $12::int[]) AS o(oid, said)
+              LEFT JOIN unnest($13::text[], $14::text[], $15::text[]) WITH ORDINALITY AS s(qual, checked, whole, said) USING (said) OFFSET 0) AS x
       JOIN pg_policy p ON p.oid = x.oid
       JOIN unnest($1::oid[], $3::boolean[]) AS t(oid, reachable) ON t.oid = p.polrelid
       JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_proc'::regclass
      WHERE t.reachable AND (0 = ANY (p.polroles) OR p.polroles && $4::oid[])
+       AND d.refobjid NOT IN (SELECT f.oid FROM pg_proc f WHERE f.pronamespace = to_regnamespace('tenancy'))
 ),
 -- Those that PostgreSQL cannot put in line as an expression, and that it therefore calls.
 called AS MATERIALIZED (

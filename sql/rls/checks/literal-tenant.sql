@@ -7,7 +7,8 @@
 -- example: SELECT * FROM public.events;  -- as the application, in any tenant: that tenant's rows as well
 WITH policy AS MATERIALIZED (
     SELECT p.oid, p.polrelid, p.polname, p.polcmd::text AS cmd, p.polpermissive, p.polroles, t.tenant_column, x.qual, x.checked
-      FROM unnest($11::oid[], $12::text[], $13::text[]) AS x(oid, qual, checked)
+      FROM (SELECT o.oid, s.qual, s.checked FROM unnest($11::oid[], $12::int[]) AS o(oid, said)
+              LEFT JOIN unnest($13::text[], $14::text[], $15::text[]) WITH ORDINALITY AS s(qual, checked, whole, said) USING (said) OFFSET 0) AS x
       JOIN pg_policy p ON p.oid = x.oid
       JOIN unnest($1::oid[], $2::text[], $3::boolean[]) AS t(oid, tenant_column, reachable) ON t.oid = p.polrelid
      WHERE t.reachable AND t.tenant_column IS NOT NULL

@@ -13,7 +13,8 @@ WITH tables AS (
 policy AS (
     SELECT p.polrelid, p.polname, p.polcmd::text AS cmd, p.polpermissive, p.polroles,
            x.qual, t.tenant_column
-      FROM unnest($11::oid[], $12::text[], $13::text[]) AS x(oid, qual, checked)
+      FROM (SELECT o.oid, s.qual, s.checked FROM unnest($11::oid[], $12::int[]) AS o(oid, said)
+              LEFT JOIN unnest($13::text[], $14::text[], $15::text[]) WITH ORDINALITY AS s(qual, checked, whole, said) USING (said) OFFSET 0) AS x
       JOIN pg_policy p ON p.oid = x.oid
       JOIN tables t ON t.oid = p.polrelid
 )

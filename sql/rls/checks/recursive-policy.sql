@@ -12,7 +12,8 @@ policy AS MATERIALIZED (
            CASE WHEN x.oid IS NULL OR strpos(x.qual, 'FROM ') > 0 THEN p.polqual::text END AS tree
       FROM pg_policy p
       JOIN pg_class c ON c.oid = p.polrelid
-      LEFT JOIN unnest($11::oid[], $12::text[]) AS x(oid, qual) ON x.oid = p.oid
+      LEFT JOIN (SELECT o.oid, s.qual FROM unnest($11::oid[], $12::int[]) AS o(oid, said)
+                   LEFT JOIN unnest($13::text[], $14::text[], $15::text[]) WITH ORDINALITY AS s(qual, checked, whole, said) USING (said) OFFSET 0) AS x ON x.oid = p.oid
      WHERE c.relrowsecurity AND p.polcmd IN ('*', 'r')
        AND (0 = ANY (p.polroles)
             OR EXISTS (SELECT FROM unnest(p.polroles) AS r(oid) WHERE r.oid <> 0 AND pg_has_role($6::oid, r.oid, 'USAGE')))

@@ -7,7 +7,7 @@ DO $probe$
 DECLARE
     items   jsonb := pg_catalog.current_setting('tenancy.probe_items')::jsonb;
     home    text  := pg_catalog.current_setting('role');
-    results jsonb := '[]';
+    results jsonb[] := '{}';
     item    jsonb;
     attempt record;
     part    record;
@@ -104,11 +104,12 @@ BEGIN
             EXIT WHEN done OR halted OR (code = '42501' AND NOT (item ->> 'keep')::boolean);
         END LOOP;
         code := NULL;
-        results := results || pg_catalog.jsonb_build_object(
+        -- Appending to one jsonb would copy all of it, each time.
+        results := pg_catalog.array_append(results, pg_catalog.jsonb_build_object(
             'attempt', CASE WHEN done THEN attempt.ordinality - 1 END, 'touched', touched, 'answer', answer,
-            'seen', seen, 'before', before, 'prepped', prepped, 'refused', refused);
+            'seen', seen, 'before', before, 'prepped', prepped, 'refused', refused));
         EXIT WHEN halted;
     END LOOP;
-    PERFORM pg_catalog.set_config('tenancy.probe_results', results::text, true);
+    PERFORM pg_catalog.set_config('tenancy.probe_results', pg_catalog.to_jsonb(results)::text, true);
 END
 $probe$
