@@ -11,7 +11,8 @@ WITH preset AS (
       FROM unnest($1::oid[], $2::text[]) AS t(oid, tenant_column)
       JOIN pg_class c ON c.oid = t.oid
       JOIN pg_namespace n ON n.oid = c.relnamespace
-      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = t.tenant_column AND NOT a.attisdropped
+      CROSS JOIN LATERAL (SELECT a.* FROM pg_attribute a
+                           WHERE a.attrelid = t.oid AND a.attname = t.tenant_column AND NOT a.attisdropped OFFSET 0) a
       JOIN pg_type y ON y.oid = a.atttypid
       JOIN pg_namespace s ON s.oid = y.typnamespace
       LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum

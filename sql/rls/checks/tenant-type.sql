@@ -10,7 +10,8 @@ WITH tenant AS (
       FROM unnest($1::oid[], $2::text[]) AS t(oid, tenant_column)
       JOIN pg_class c ON c.oid = t.oid AND NOT c.relispartition
       JOIN pg_namespace n ON n.oid = c.relnamespace
-      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = t.tenant_column AND NOT a.attisdropped
+      CROSS JOIN LATERAL (SELECT a.* FROM pg_attribute a
+                           WHERE a.attrelid = t.oid AND a.attname = t.tenant_column AND NOT a.attisdropped OFFSET 0) a
 ),
 wrong AS (
     SELECT t.*, format('%I has a nondeterministic collation: tenants whose keys differ only in case or accents are one', t.attname) AS reason,

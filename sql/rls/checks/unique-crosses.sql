@@ -10,7 +10,8 @@ WITH tenant AS MATERIALIZED (
       FROM unnest($1::oid[], $2::text[]) AS t(oid, tenant_column)
       JOIN pg_class c ON c.oid = t.oid
       JOIN pg_namespace n ON n.oid = c.relnamespace
-      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = t.tenant_column AND NOT a.attisdropped
+      CROSS JOIN LATERAL (SELECT a.* FROM pg_attribute a
+                           WHERE a.attrelid = t.oid AND a.attname = t.tenant_column AND NOT a.attisdropped OFFSET 0) a
 ),
 key AS MATERIALIZED (
     SELECT i.indexrelid, i.indrelid, i.indisprimary, i.indexprs IS NOT NULL AS has_expressions, i.indpred IS NOT NULL AS partial,
