@@ -22,7 +22,7 @@ pub(crate) enum Verb {
     /// Undo what `rls setup` made, and nothing else
     Teardown(teardown::Args),
     /// Prove that no tenant can reach another's rows
-    Verify(verify::Args),
+    Verify(Box<verify::Args>),
     /// List the checks of `rls verify`
     Checks(checks::Args),
     /// Explain a check: what an intruder does with the defect, how it is found and mended
@@ -37,7 +37,7 @@ impl Verb {
         Ok(match self {
             Self::Setup(args) => Box::new(args.run(app).await?),
             Self::Teardown(args) => Box::new(args.run(app).await?),
-            Self::Verify(args) => args.run(app).await?,
+            Self::Verify(args) => (*args).run(app).await?,
             Self::Checks(args) => Box::new(args.run()),
             Self::Explain(args) => Box::new(args.run()?),
             Self::Contract(verb) => verb.run(app).await?,
