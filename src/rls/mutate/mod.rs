@@ -431,7 +431,6 @@ impl Lab<'_> {
     }
 
     /// The findings, and whether the connection is spoiled.
-
     async fn findings_in(
         &self,
         connection: &mut PgConnection,
