@@ -291,14 +291,10 @@ CREATE FUNCTION public.enter(tenant uuid) RETURNS void LANGUAGE plpgsql
     AS $$ BEGIN PERFORM set_config('app.tenant_id', tenant::text, false); END $$;
 
 -- leak foreign-table: foreign-table
-CREATE EXTENSION postgres_fdw;
-CREATE SERVER remote FOREIGN DATA WRAPPER postgres_fdw;
-CREATE USER MAPPING FOR @app SERVER remote OPTIONS (user 'postgres', password_required 'false');
+CREATE FOREIGN DATA WRAPPER elsewhere;
+CREATE SERVER remote FOREIGN DATA WRAPPER elsewhere;
 CREATE FOREIGN TABLE public.remote_projects (tenant_id uuid, id uuid, name text) SERVER remote;
 GRANT SELECT ON public.remote_projects TO @app;
-
--- leak dblink: dangerous-extension
-CREATE EXTENSION dblink;
 
 -- leak publication: publication-unfiltered
 CREATE PUBLICATION everything FOR TABLE public.projects;
