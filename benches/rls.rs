@@ -94,14 +94,14 @@ async fn verification(server: &Ephemeral) -> Outcome<()> {
         })
         .await?;
         let (ours, theirs) = (median(ours), median(theirs));
-        let beside = theirs.map_or_else(|| "–".into(), |theirs| format!("{theirs:.0?}"));
+        let beside = theirs.map_or_else(|| "–".into(), |theirs| format!("{theirs:.2?}"));
         let ratio = match (ours, theirs) {
             (Some(ours), Some(theirs)) => format!("{:.2}", ours.as_secs_f64() / theirs.as_secs_f64()),
             _ => "–".into(),
         };
         writeln!(
             out,
-            "| {tables} | {:.0?} | {beside} | {ratio} | {probed:.1?} | {:.1?} |",
+            "| {tables} | {:.2?} | {beside} | {ratio} | {probed:.1?} | {:.1?} |",
             ours.unwrap_or_default(),
             probed / tables
         )?;
@@ -149,7 +149,7 @@ async fn policies(server: &Ephemeral) -> Outcome<()> {
             return Err(format!("{name}: {a:?} through the policies, {b:?} by hand").into());
         }
         let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
-        writeln!(out, "| {name} | {ours:.0?} | {theirs:.0?} | {ratio:.2} |")?;
+        writeln!(out, "| {name} | {ours:.1?} | {theirs:.1?} | {ratio:.2} |")?;
     }
     Ok(())
 }
