@@ -113,9 +113,45 @@ async fn usage_and_its_release_add_up() {
     let answers = all_at_once(&db, 30, |n| events(if n % 2 == 0 { 2 } else { -1 }, None)).await;
     // A release that came before there was anything to release is refused; nothing else is.
     let expected: i64 = answers.iter().flatten().map(|tracked| tracked.amount).sum();
-    assert!(answers.iter().filter_map(|a| a.as_ref().err()).all(|e| e.kind() == ErrorKind::Invalid));
+    for error in answers.iter().filter_map(|answer| answer.as_ref().err()) {
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
+    }
     assert!(answers.iter().flatten().all(|tracked| tracked.used >= 0));
     assert_eq!(counted(&db, "events"), (expected.to_string(), expected.to_string()));
+}
+
+/// Between the update that finds nothing to update and the look at why, somebody else changes the counter: made it, or
+/// gave back what was in the way. Neither is a reason to refuse.
+#[tokio::test]
+async fn a_counter_that_moves_while_it_is_looked_at_refuses_nothing() {
+    for before in [0, 20] {
+        let db = Arc::new(Database::with_acme("professional").await);
+        if before > 0 {
+            track(&db, &events(before, None)).await.unwrap();
+        }
+        // Whoever updates counters stops right after it while somebody holds the lock; replicas do not.
+        db.sql(
+            "CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS
+               $$ BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN NULL; END $$;
+             CREATE TRIGGER stop AFTER UPDATE ON tenancy.usage_counters EXECUTE FUNCTION public.stop();",
+        );
+        let mut gate = db.session().await;
+        sqlx::query("SELECT pg_advisory_lock(7)").execute(gate.connection()).await.unwrap();
+        let waiting = {
+            let db = Arc::clone(&db);
+            tokio::spawn(async move { track(&db, &events(2, None)).await })
+        };
+        db.blocked(1).await;
+        db.sql(
+            "SET session_replication_role = replica;
+             INSERT INTO tenancy.usage_counters (tenant_id, metric, period_start, used, limit_value)
+             SELECT id, 'events', '-infinity', 3, 20 FROM tenancy.tenants
+             ON CONFLICT (tenant_id, metric, period_start) DO UPDATE SET used = 3",
+        );
+        sqlx::query("SELECT pg_advisory_unlock(7)").execute(gate.connection()).await.unwrap();
+        let tracked = waiting.await.unwrap().unwrap();
+        assert_eq!((tracked.outcome, tracked.used), (Decision::Accepted, 5));
+    }
 }
 
 #[tokio::test]
