@@ -1,15 +1,19 @@
 //! Runs the checks over the system catalogue: one snapshot, one query a check, none per table.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sqlx::postgres::PgConnection;
 use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{Connection, Executor};
 
 use crate::Result;
+use crate::db::quote::{literal, trusted};
 use crate::rls::check::Check;
 use crate::rls::path;
 use crate::rls::report::{Finding, Severity, Source, fingerprint};
 use crate::rls::scope::Scope;
+use crate::rls::verify::CONNECT_TIMEOUT;
 
 /// A finding, with what is needed to hold it against what the probes saw.
 #[derive(Debug, Clone)]
@@ -76,9 +80,44 @@ impl<'a> Said<'a> {
     }
 }
 
+/// One snapshot for all checks. Compiling their queries would cost a second, and they take milliseconds.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL jit = off";
+
+/// Begins the transaction that the checks read in; gives its snapshot, for [`Second`], where the server shares it.
+pub(crate) async fn begin(connection: &mut PgConnection) -> Result<Option<String>> {
+    connection.execute(BEGIN).await?;
+    match sqlx::query_scalar("SELECT pg_export_snapshot()").fetch_one(&mut *connection).await {
+        Ok(snapshot) => Ok(Some(snapshot)),
+        Err(sqlx::Error::Database(_)) => {
+            connection.execute("ROLLBACK").await?;
+            connection.execute(BEGIN).await?;
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// How to open a second connection on the first one's snapshot: planning the checks keeps a core busy for longer than
+/// reading the catalogue does, and servers have two.
+pub(crate) struct Second<'a> {
+    pub(crate) connect: &'a PgConnectOptions,
+    pub(crate) snapshot: String,
+}
+
+impl Second<'_> {
+    /// None where the server has no connection to spare: then the first one does it all.
+    async fn open(self) -> Option<PgConnection> {
+        let mut connection = crate::db::connect(self.connect.clone(), CONNECT_TIMEOUT).await.ok()?;
+        let join = format!("{BEGIN}; SET TRANSACTION SNAPSHOT {}", literal(&self.snapshot));
+        connection.execute(sqlx::raw_sql(trusted(join))).await.ok()?;
+        Some(connection)
+    }
+}
+
 /// Every finding of the checks about one application role.
 pub(crate) async fn run(
     connection: &mut PgConnection,
+    second: Option<Second<'_>>,
     scope: &Scope,
     checks: &[&Check],
 ) -> Result<Vec<Suspicion>> {
@@ -88,31 +127,59 @@ pub(crate) async fn run(
     let roles: Vec<Oid> = scope.roles.iter().map(|role| role.oid).collect();
     let settable: Vec<Oid> = scope.roles.iter().filter(|role| role.settable).map(|role| role.oid).collect();
     let settings = scope.acting.settings();
-    let policies: Vec<Expressions> = sqlx::query_as(include_str!("../../sql/rls/expressions.sql"))
-        .bind(&tables)
-        .fetch_all(&mut *connection)
-        .await?;
+    let (policies, second) = tokio::join!(
+        sqlx::query_as(include_str!("../../sql/rls/expressions.sql"))
+            .bind(&tables)
+            .fetch_all(&mut *connection),
+        async {
+            match second {
+                Some(second) => second.open().await,
+                None => None,
+            }
+        }
+    );
+    let policies: Vec<Expressions> = policies?;
     let oids: Vec<Oid> = policies.iter().map(|policy| policy.oid).collect();
     let Said { of: said, quals, written, wholes } = Said::by(&policies);
+    let next = AtomicUsize::new(0);
+    // Each connection takes the next check as soon as it is done with one.
+    let work = async |connection: &mut PgConnection| -> Result<Vec<(usize, Vec<Row>)>> {
+        let mut answers = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(check) = checks.get(at) else { return Ok(answers) };
+            let Some(query) = check.query() else { continue };
+            let mut query = sqlx::query_as(query)
+                .bind(&tables)
+                .bind(&columns)
+                .bind(&reachable)
+                .bind(&roles)
+                .bind(&settable)
+                .bind(scope.app.oid)
+                .bind(&scope.shared)
+                .bind(&settings)
+                .bind(scope.owner_role)
+                .bind(&scope.admins);
+            if check.reads_policies() {
+                query = query.bind(&oids).bind(&said).bind(&quals).bind(&written).bind(&wholes);
+            }
+            answers.push((at, query.fetch_all(&mut *connection).await?));
+        }
+    };
+    let mut answers = match second {
+        None => work(connection).await?,
+        Some(mut second) => {
+            let (mut answers, others) = tokio::try_join!(work(connection), work(&mut second))?;
+            second.close().await?;
+            answers.extend(others);
+            answers
+        }
+    };
+    answers.sort_by_key(|(at, _)| *at);
     let mut found = Vec::new();
     let (mut routed, mut routes) = (Vec::new(), Vec::new());
-    for check in checks {
-        let Some(query) = check.query() else { continue };
-        let mut query = sqlx::query_as(query)
-            .bind(&tables)
-            .bind(&columns)
-            .bind(&reachable)
-            .bind(&roles)
-            .bind(&settable)
-            .bind(scope.app.oid)
-            .bind(&scope.shared)
-            .bind(&settings)
-            .bind(scope.owner_role)
-            .bind(&scope.admins);
-        if check.reads_policies() {
-            query = query.bind(&oids).bind(&said).bind(&quals).bind(&written).bind(&wholes);
-        }
-        let rows: Vec<Row> = query.fetch_all(&mut *connection).await?;
+    for (at, rows) in answers {
+        let check = checks[at];
         for row in rows {
             if row.relation.is_some_and(|oid| scope.elsewhere.contains(&oid)) {
                 continue;

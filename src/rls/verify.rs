@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection, Executor};
 
-use crate::rls::catalog::{self, Suspicion};
+use crate::rls::catalog::{self, Second, Suspicion};
 use crate::rls::check::{self, Check};
 use crate::rls::contract::Contract;
 use crate::rls::drift;
@@ -23,9 +23,6 @@ use crate::{Error, ErrorKind, Result};
 /// How long to wait for the server.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// One snapshot for all checks. Compiling their queries would cost a second, and they take milliseconds.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL jit = off";
 
 /// How to verify.
 #[derive(Clone)]
@@ -131,7 +128,7 @@ pub async fn attempt(connect: &PgConnectOptions, options: &Options) -> Result<Ru
     let started = Instant::now();
     let checks = chosen(&options.checks)?;
     let mut connection = crate::db::connect(connect.clone(), CONNECT_TIMEOUT).await?;
-    connection.execute(BEGIN).await?;
+    let mut snapshot = catalog::begin(&mut connection).await?;
     let session = scope::session(&mut connection).await?;
     let roles = roles(&mut connection, &session, options).await?;
     let mut report = blank(&session, options, &checks);
@@ -142,19 +139,21 @@ pub async fn attempt(connect: &PgConnectOptions, options: &Options) -> Result<Ru
             report.not_proven.push(NotProven { object: crate::db::quote::ident(role), reason });
             continue;
         }
-        let (scope, mut suspicions) = match look(&mut connection, &session, options, &checks, role).await {
-            Ok(seen) => seen,
-            Err(error) if at > 0 && error.kind() == ErrorKind::Unreachable => {
-                let reason = format!("not reached: {error}");
-                report.not_proven.push(NotProven { object: crate::db::quote::ident(role), reason });
-                failure = Some(error);
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
+        let second = snapshot.take().map(|snapshot| Second { connect, snapshot });
+        let (scope, mut suspicions) =
+            match look(&mut connection, second, &session, options, &checks, role).await {
+                Ok(seen) => seen,
+                Err(error) if at > 0 && error.kind() == ErrorKind::Unreachable => {
+                    let reason = format!("not reached: {error}");
+                    report.not_proven.push(NotProven { object: crate::db::quote::ident(role), reason });
+                    failure = Some(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
         // PostgreSQL locks what a view or a policy reads to print it, and the probes must not wait for that.
         connection.execute("COMMIT").await?;
-        connection.execute(BEGIN).await?;
+        snapshot = catalog::begin(&mut connection).await?;
         report.summary.tables = report.summary.tables.max(scope.tables.len());
         let probed = if !options.probes {
             unproven(&scope, "probes were switched off")
@@ -200,6 +199,7 @@ pub async fn attempt(connect: &PgConnectOptions, options: &Options) -> Result<Ru
 /// What there is for one application role, and what the catalogue says about it.
 async fn look(
     connection: &mut PgConnection,
+    second: Option<Second<'_>>,
     session: &Session,
     options: &Options,
     checks: &[&Check],
@@ -214,7 +214,7 @@ async fn look(
         options.contract.as_ref(),
     )
     .await?;
-    let suspicions = catalog::run(connection, &scope, checks).await?;
+    let suspicions = catalog::run(connection, second, &scope, checks).await?;
     let suspicions = narrow(&mut scope, suspicions, &options.tables)?;
     Ok((scope, suspicions))
 }

@@ -30,7 +30,7 @@ setting AS (
             OR x.name ~* '\..*(secret|passwd|password|api_?key|private_?key|signing_?key|encryption_?key|access_?key|auth_?token|access_?token)$'
                AND length(x.value) >= 8 AND x.value !~ '^[0-9.]+$')
 ),
-source AS (
+source AS MATERIALIZED (
     SELECT f.oid, f.proname, n.nspname, f.prokind, coalesce(pg_get_function_sqlbody(f.oid), f.prosrc) AS text
       FROM pg_proc f JOIN pg_namespace n ON n.oid = f.pronamespace JOIN pg_language l ON l.oid = f.prolang
      WHERE l.lanname NOT IN ('c', 'internal') AND n.nspname NOT IN ('information_schema', 'tenancy') AND n.nspname !~ '^pg_'

@@ -443,7 +443,7 @@ impl Lab<'_> {
         let scope = self.scope(connection, table).await?;
         // The catalogue's queries are planned once for all weakenings; the platform's own are planned as ever.
         connection.execute("SET LOCAL plan_cache_mode = force_generic_plan").await?;
-        let suspicions = catalog::run(connection, &scope, self.checks).await?;
+        let suspicions = catalog::run(connection, None, &scope, self.checks).await?;
         connection.execute("SET LOCAL plan_cache_mode TO DEFAULT").await?;
         let probed = if self.options.probes && self.checks.iter().any(|check| check.is_probed()) {
             let settings = verify::settings(self.connect, self.options, None);
