@@ -166,6 +166,11 @@ async fn who_acts_for_owner_and_application_may_verify_and_who_may_do_nothing_pr
     assert_eq!(report.not_proven.len(), 2, "{report:#?}");
     let finding = assert_found(&report, Error, "permissive-leak", "public.tickets");
     assert_eq!(finding.source, tenancy::rls::report::Source::Catalog);
+    // Who is given one connection finds the same with it.
+    let scarce = format!("ALTER ROLE {} CONNECTION LIMIT 1", roles.other);
+    super::common::execute(&roles.database, &scarce).await;
+    let alone = verify(&connect, &options).await.expect("a report");
+    assert_eq!(format!("{:?}", alone.findings), format!("{:?}", report.findings));
     roles.verify().await;
     super::common::execute(&roles.database, &format!("DROP OWNED BY {owner} CASCADE; DROP ROLE {owner}"))
         .await;
