@@ -20,6 +20,8 @@ use crate::rls::verify::CONNECT_TIMEOUT;
 pub(crate) struct Suspicion {
     pub(crate) relation: Option<Oid>,
     pub(crate) provable: bool,
+    /// Which of several such defects of the object.
+    pub(crate) detail: String,
     pub(crate) finding: Finding,
 }
 
@@ -207,6 +209,7 @@ pub(crate) async fn run(
                     source: Source::Catalog,
                     path: Vec::new(),
                 },
+                detail: row.detail,
             });
         }
     }

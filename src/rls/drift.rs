@@ -100,6 +100,7 @@ impl Reference {
         Suspicion {
             relation: Some(self.relation),
             provable: false,
+            detail: self.constraint_name.clone(),
             finding: Finding {
                 check: check.id.into(),
                 severity: check.severity,

@@ -164,6 +164,7 @@ async fn look(second: &mut PgConnection, trace: &Trace, results: &mut Results) -
             severity,
             object: what.into(),
             object_kind: "pooler".into(),
+            detail: String::new(),
             message: format!("{what} of one client reaches the next"),
             evidence,
         });

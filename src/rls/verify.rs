@@ -160,7 +160,9 @@ pub async fn attempt(connect: &PgConnectOptions, options: &Options) -> Result<Ru
         } else if !checks.iter().any(|check| check.is_probed()) {
             unproven(&scope, "no probe belongs to the checks that were asked for")
         } else {
-            let (probed, error) = attack(&mut connection, connect, options, &session, &scope).await;
+            let suspected = keys(&suspicions);
+            let settings = settings(connect, options, options.progress.as_deref(), &suspected);
+            let (probed, error) = attack(&mut connection, &settings, &session, &scope).await;
             failure = error;
             probed
         };
@@ -287,14 +289,12 @@ fn limit(options: &Options) -> Duration {
 /// What the probes found, and what ended them early.
 async fn attack(
     connection: &mut PgConnection,
-    connect: &PgConnectOptions,
-    options: &Options,
+    settings: &probe::Settings<'_>,
     session: &Session,
     scope: &Scope,
 ) -> (Results, Option<Error>) {
-    let settings = settings(connect, options, options.progress.as_deref());
     let mut results = Results::default();
-    let Err(error) = probe::run(connection, &settings, session, scope, &mut results).await else {
+    let Err(error) = probe::run(connection, settings, session, scope, &mut results).await else {
         return (results, None);
     };
     let known: BTreeSet<&String> = results.verdicts.iter().map(|verdict| &verdict.object).collect();
@@ -317,6 +317,7 @@ pub(crate) fn settings<'a>(
     connect: &'a PgConnectOptions,
     options: &Options,
     progress: Option<&'a (dyn Fn(Progress) + Send + Sync)>,
+    suspected: &'a BTreeMap<u32, Vec<String>>,
 ) -> probe::Settings<'a> {
     probe::Settings {
         connect,
@@ -324,7 +325,20 @@ pub(crate) fn settings<'a>(
         statement_timeout: limit(options),
         progress,
         tests: options.tests,
+        suspected,
     }
+}
+
+/// The keys among the suspicions, by table.
+fn keys(suspicions: &[Suspicion]) -> BTreeMap<u32, Vec<String>> {
+    let mut keys: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    for suspicion in suspicions {
+        let check = suspicion.finding.check.as_str();
+        if let ("unique-crosses" | "foreign-key-crosses", Some(relation)) = (check, suspicion.relation) {
+            keys.entry(relation.0).or_default().push(suspicion.detail.clone());
+        }
+    }
+    keys
 }
 
 pub(crate) fn chosen(ids: &[String]) -> Result<Vec<&'static Check>> {
@@ -363,9 +377,9 @@ pub(crate) fn narrow(
 /// Holds the catalogue's suspicions against what the probes saw, and adds both to the report.
 pub(crate) fn add(report: &mut Report, checks: &[&Check], suspicions: Vec<Suspicion>, probed: Results) {
     // Several roles may show the same: the worst stands.
-    let mut convicted: BTreeMap<(String, String), Finding> = BTreeMap::new();
+    let mut convicted: BTreeMap<String, Finding> = BTreeMap::new();
     for leak in probed.leaks.iter().filter(|leak| checks.iter().any(|check| check.id == leak.check)) {
-        let key = (leak.check.to_string(), leak.object.clone());
+        let key = fingerprint(leak.check, &leak.object, &leak.detail);
         if convicted.get(&key).is_some_and(|known| known.severity >= leak.severity) {
             continue;
         }
@@ -377,7 +391,7 @@ pub(crate) fn add(report: &mut Report, checks: &[&Check], suspicions: Vec<Suspic
             message: leak.message.clone(),
             evidence: leak.evidence.clone(),
             fix: check::find(leak.check).map(|check| check.fix().to_string()).unwrap_or_default(),
-            fingerprint: fingerprint(leak.check, &leak.object, ""),
+            fingerprint: key.clone(),
             source: Source::Probe,
             path: Vec::new(),
         };
@@ -397,7 +411,13 @@ pub(crate) fn add(report: &mut Report, checks: &[&Check], suspicions: Vec<Suspic
     let mut suspected = BTreeSet::new();
     for suspicion in suspicions {
         let mut finding = suspicion.finding;
-        let key = (finding.check.clone(), finding.object.clone());
+        // A probe knows either which of several defects of the object it is, or only the object.
+        let exact = convicted.contains_key(&finding.fingerprint);
+        let key = if exact {
+            finding.fingerprint.clone()
+        } else {
+            fingerprint(&finding.check, &finding.object, "")
+        };
         if let Some(leak) = convicted.get(&key) {
             // The probe's evidence wins; the catalogue knows better what to mend, and its name for the defect stays the
             // same whether or not there are probes.

@@ -16,7 +16,7 @@ async fn each_grant_is_found_and_mended() {
         ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, TRUNCATE ON TABLES TO tenancy_app;
         ALTER DEFAULT PRIVILEGES GRANT INSERT, SELECT ON TABLES TO PUBLIC;
         CREATE SCHEMA "My ""Data"; GRANT USAGE ON SCHEMA "My ""Data" TO tenancy_app;
-        CREATE TABLE "My ""Data"."Ünit's" (tenant_id uuid NOT NULL, "No" serial, PRIMARY KEY (tenant_id, "No"));
+        CREATE TABLE "My ""Data"."Ünit's" (tenant_id uuid NOT NULL REFERENCES tenancy.tenants, "No" serial, PRIMARY KEY (tenant_id, "No"));
         SELECT tenancy.test_protect('"My ""Data"."Ünit''s"');
         GRANT TRIGGER, REFERENCES, UPDATE ON "My ""Data"."Ünit's" TO tenancy_app;
         GRANT SELECT ON "My ""Data"."Ünit's" TO PUBLIC; GRANT SELECT ON SEQUENCE "My ""Data"."Ünit's_No_seq" TO tenancy_app;
@@ -62,7 +62,7 @@ async fn rights_that_are_safe_or_out_of_reach_are_quiet() {
          GRANT TRIGGER, REFERENCES ON public.events TO tenancy_auditor;
          GRANT SELECT ON public.countries TO PUBLIC;
          CREATE SEQUENCE public.numbers; GRANT ALL ON SEQUENCE public.numbers TO tenancy_app;
-         CREATE TABLE public.orders (tenant_id uuid NOT NULL, id serial, PRIMARY KEY (tenant_id, id));
+         CREATE TABLE public.orders (tenant_id uuid NOT NULL REFERENCES tenancy.tenants, id serial, PRIMARY KEY (tenant_id, id));
          SELECT tenancy.test_protect('public.orders'); GRANT USAGE ON SEQUENCE public.orders_id_seq TO tenancy_app;
          ALTER DEFAULT PRIVILEGES IN SCHEMA hidden GRANT ALL ON TABLES TO tenancy_auditor;
          ALTER DEFAULT PRIVILEGES FOR ROLE tenancy_owner GRANT ALL ON TABLES TO tenancy_owner",

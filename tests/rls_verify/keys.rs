@@ -115,7 +115,10 @@ async fn a_reference_without_the_tenant_is_found() {
     assert_found(&report, Error, "foreign-key-crosses", "public.parts");
     let found = report.findings.iter().filter(|finding| finding.check == "foreign-key-crosses").count();
     assert_eq!(found, 3, "{report:#?}");
-    let fix = &find(&report, "foreign-key-crosses", "public.child").expect("a finding").fix;
+    let finding = find(&report, "foreign-key-crosses", "public.child").expect("a finding");
+    assert_eq!(finding.source, Source::Probe, "{finding:#?}");
+    assert!(finding.evidence.ends_with("→ accepted"), "{finding:#?}");
+    let fix = &finding.fix;
     assert!(fix.contains("ON DELETE SET NULL (\"par ent\")"), "the tenant is not set to NULL: {fix}");
 }
 
@@ -180,6 +183,49 @@ async fn keys_across_tenants_are_found() {
     .await;
     let found = report.findings.iter().filter(|finding| finding.check == "unique-crosses").count();
     assert_eq!(found, 5, "{report:#?}");
+    // Each told: a value that only the other tenant has was refused.
+    for (table, key, code) in [
+        ("public.\"na tural\"", "na tural_pkey", "23505"),
+        ("public.customers", "one e-mail", "23505"),
+        ("public.rooms", "one_seat", "23P01"),
+        ("public.by_text", "by low", "23505"),
+        ("public.by_part", "by_part_name", "23505"),
+    ] {
+        let finding = find(&report, "unique-crosses", table).expect("a finding");
+        assert_eq!(finding.source, Source::Probe, "{finding:#?}");
+        assert!(finding.evidence.contains(key) && finding.evidence.contains(code), "{finding:#?}");
+    }
+}
+
+/// A trigger that makes the value the tenant's own leaves nothing to tell, and one that empties a reference accepts none.
+#[tokio::test]
+async fn a_key_that_a_trigger_keeps_in_the_tenant_convicts_nobody() {
+    let report = verified(&format!(
+        "{FAMILY}
+         CREATE TABLE public.members (tenant_id uuid NOT NULL REFERENCES tenancy.tenants, n int, email text UNIQUE,
+             second text UNIQUE, PRIMARY KEY (tenant_id, n));
+         SELECT tenancy.test_protect('public.members');
+         CREATE FUNCTION public.own() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN NEW.email := NEW.tenant_id || NEW.email; RETURN NEW; END $$;
+         CREATE TRIGGER own BEFORE INSERT ON public.members FOR EACH ROW EXECUTE FUNCTION public.own();
+         CREATE FUNCTION public.alone() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN NEW.\"par ent\" := NULL; RETURN NEW; END $$;
+         CREATE TRIGGER alone BEFORE INSERT ON public.child FOR EACH ROW EXECUTE FUNCTION public.alone();"
+    ))
+    .await;
+    let told = report.findings.iter().filter(|finding| finding.check.ends_with("-crosses"));
+    let mut told: Vec<_> =
+        told.map(|f| (f.object.as_str(), f.message.contains("second"), f.source)).collect();
+    told.sort_by_key(|(object, second, _)| (*object, *second));
+    assert_eq!(
+        told,
+        [
+            ("public.child", false, Source::Catalog),
+            ("public.members", false, Source::Catalog),
+            ("public.members", true, Source::Probe)
+        ],
+        "{report:#?}"
+    );
 }
 
 #[tokio::test]

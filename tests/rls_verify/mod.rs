@@ -12,6 +12,7 @@ mod keys;
 mod logins;
 mod meaning;
 mod more_doors;
+mod oracles;
 mod paths;
 mod pgtap;
 mod policies;
@@ -135,6 +136,12 @@ fn assert_found<'a>(report: &'a Report, severity: Severity, check: &str, object:
 #[track_caller]
 fn assert_quiet(report: &Report) {
     assert!(report.passed(Severity::Warning, true), "{report:#?}");
+}
+
+/// Fails if any other check says anything.
+#[track_caller]
+fn assert_only(report: &Report, check: &str) {
+    assert!(report.findings.iter().all(|finding| finding.check == check), "{report:#?}");
 }
 
 /// Fails if the check says anything.

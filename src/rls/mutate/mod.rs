@@ -29,6 +29,8 @@ pub use crate::rls::mutate::report::{Counts, Extent, Mutant, Mutations, Shape, V
 
 /// How many tables of a shape are tried until one can be given rows.
 const CANDIDATES: usize = 3;
+/// Keys that tell what others have do so under any policies: no weakening makes them.
+static NO_KEYS: BTreeMap<u32, Vec<String>> = BTreeMap::new();
 
 /// Weakens the isolation in every way there is and tells which weakenings would be noticed. Nothing of it stays; but each
 /// table is locked against everybody else while it is weakened.
@@ -324,7 +326,7 @@ impl Lab<'_> {
 
     async fn ground(&self, connection: &mut PgConnection, table: Oid) -> Result<Result<Ground, String>> {
         let scope = self.scope(connection, table).await?;
-        let settings = verify::settings(self.connect, self.options, None);
+        let settings = verify::settings(self.connect, self.options, None, &NO_KEYS);
         probe::ground(connection, &settings, self.session, &scope).await
     }
 
@@ -446,7 +448,7 @@ impl Lab<'_> {
         let suspicions = catalog::run(connection, None, &scope, self.checks).await?;
         connection.execute("SET LOCAL plan_cache_mode TO DEFAULT").await?;
         let probed = if self.options.probes && self.checks.iter().any(|check| check.is_probed()) {
-            let settings = verify::settings(self.connect, self.options, None);
+            let settings = verify::settings(self.connect, self.options, None, &NO_KEYS);
             probe::within(connection, &settings, self.session, &scope).await?
         } else {
             probe::Results::default()
@@ -470,7 +472,7 @@ impl Lab<'_> {
     /// A session of its own, in a transaction: closing it takes back whatever was done in it.
     async fn begin(&self) -> Result<PgConnection> {
         let mut connection = crate::db::connect(self.connect.clone(), CONNECT_TIMEOUT).await?;
-        let settings = verify::settings(self.connect, self.options, None);
+        let settings = verify::settings(self.connect, self.options, None, &NO_KEYS);
         let milliseconds = |time: Duration| time.as_millis();
         connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
         connection

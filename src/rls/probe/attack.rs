@@ -113,6 +113,8 @@ pub(crate) struct Target<'a> {
     pub(crate) join: Vec<String>,
     /// Whether a row that the probes did not make themselves references the table.
     pub(crate) entangled: bool,
+    /// Names of keys that the catalogue suspects of telling what other tenants have.
+    pub(crate) suspected: &'a [String],
     /// Where the oracle is not exempt from the policies itself: the role and settings that it asks as.
     pub(crate) oracle_role: Option<&'a str>,
 }
@@ -154,6 +156,7 @@ impl Target<'_> {
             ));
         }
         all.extend(self.in_context(Context::A, None, &Extra::IN_TENANT));
+        all.extend(self.in_context(Context::A, None, &self.oracles()));
         all.extend(self.in_context(Context::B, None, &[Read]));
         let Some(openers) = self.openers else { return all };
         for flag in &openers.flags {

@@ -124,6 +124,7 @@ impl<'a> Batch<'a> {
             nodes: &self.nodes,
             tenants: [ids[0], ids[1]],
             acting: &scope.acting,
+            suspected: settings.suspected,
             canaries: Canaries::default(),
         };
         let mut fronts = self.fronts();
@@ -290,6 +291,7 @@ impl<'a> Batch<'a> {
             } else {
                 seeder.clear_dependents(oid, &[1])
             },
+            suspected: self.shared.settings.suspected.get(&oid).map(Vec::as_slice).unwrap_or_default(),
             join: self.join(oid, seeder),
             entangled: self.entangled(oid, seeder),
             oracle_role: (!self.shared.privileged).then_some(self.shared.scope.app.name.as_str()),
@@ -361,6 +363,7 @@ impl<'a> Batch<'a> {
                 severity: Severity::Error,
                 object: open.name,
                 object_kind: open.kind.into(),
+                detail: String::new(),
                 message: "leads to other tenants' rows".into(),
                 evidence: open.evidence,
             };

@@ -66,6 +66,7 @@ impl Batch<'_> {
                 severity: Severity::Error,
                 object,
                 object_kind: "role".into(),
+                detail: String::new(),
                 message: "SET ROLE leads to other tenants' rows".into(),
                 evidence: format!(
                     "as {} in the context of tenant A: SET ROLE {name}; {} → {seen} rows of tenant B",

@@ -28,6 +28,10 @@ pub(crate) enum Extra {
     Cursor,
     /// Copies the table to the client.
     Copy,
+    /// Adds a row of its own with values that tenant B has in a unique key: the constraint of that number.
+    Take(usize),
+    /// Adds a row of its own that refers to tenant B's by the foreign key of that number.
+    Point(usize),
 }
 
 /// How long TRUNCATE waits for its lock: everybody else would have to wait behind it.
@@ -58,6 +62,8 @@ impl Extra {
             Self::Truncate => ("grant-truncate", "TRUNCATE takes every tenant's rows"),
             Self::Cursor => ("probe-leak", "a cursor shows another tenant's rows that SELECT hides"),
             Self::Copy => ("copy-leak", "COPY … TO copies another tenant's rows"),
+            Self::Take(_) => ("unique-crosses", "a value that another tenant has is refused"),
+            Self::Point(_) => ("foreign-key-crosses", "another tenant's row can be referred to"),
         }
     }
 
@@ -72,6 +78,8 @@ impl Extra {
             Self::Truncate => "TRUNCATE",
             Self::Cursor => "a cursor",
             Self::Copy => "COPY … TO",
+            Self::Take(_) => "INSERT of another tenant's value",
+            Self::Point(_) => "INSERT of a reference to another tenant's row",
         }
     }
 }
@@ -85,6 +93,8 @@ impl Target<'_> {
             Extra::ReturnInsert => self.return_insert(item),
             Extra::ReturnChange => self.return_change(item),
             Extra::Truncate => self.truncate(item),
+            Extra::Take(at) => self.take(item, at),
+            Extra::Point(at) => self.point(item, at),
             // They need the wire.
             Extra::Lock | Extra::Cursor | Extra::Copy => None,
         }
@@ -254,6 +264,8 @@ impl Target<'_> {
                     Meaning::Denied
                 }
             }
+            // Judged key by key.
+            Extra::Take(_) | Extra::Point(_) => Meaning::Denied,
             Extra::Lock | Extra::Cursor | Extra::Copy => {
                 let [a, b] = counts(outcome);
                 if b > 0 || (attack.context != Context::A && a > 0) {

@@ -51,6 +51,7 @@ pub(crate) async fn ground(
         nodes: &batch.nodes,
         tenants: [ids[0], ids[1]],
         acting: &scope.acting,
+        suspected: settings.suspected,
         canaries: Canaries::default(),
     };
     let preset: bool = sqlx::query_scalar(

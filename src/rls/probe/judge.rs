@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::rls::probe::Leak;
 use crate::rls::probe::attack::{Attack, Command, Context, Meaning, Target, counts};
 use crate::rls::probe::commands::Extra;
+use crate::rls::probe::oracles::Told;
 use crate::rls::probe::runner::{Item, Outcome};
 use crate::rls::report::{Attempts, Severity};
 use crate::rls::scope::Table;
@@ -26,11 +27,21 @@ pub(crate) fn judge(table: &Table, target: &Target<'_>, tried: &[Tried], baselin
     let mut leaks: Vec<(&Attack, String)> = Vec::new();
     for (attack, item, outcome) in tried {
         let is_control = attack.context == Context::B || attack.command == Command::OwnInsert;
-        let meaning = target.judge(attack, item, outcome, baseline);
         if is_control {
             continue;
         }
         judgement.attempts.tried += 1;
+        if let Command::Extra(extra @ (Extra::Take(_) | Extra::Point(_))) = attack.command {
+            let told = target.told(attack, item, outcome);
+            if let Some(told) = told {
+                judgement.attempts.succeeded += 1;
+                judgement.oracle(table, extra, told);
+            } else {
+                judgement.attempts.failed += 1;
+            }
+            continue;
+        }
+        let meaning = target.judge(attack, item, outcome, baseline);
         match meaning {
             Meaning::Leak(evidence) => {
                 judgement.attempts.succeeded += 1;
@@ -215,8 +226,23 @@ impl Judgement {
             severity,
             object: table.name.clone(),
             object_kind: table.object_kind.clone(),
+            detail: String::new(),
             message: message.into(),
             evidence,
+        });
+    }
+
+    /// Adds what a key told.
+    fn oracle(&mut self, table: &Table, extra: Extra, told: Told) {
+        let (check, message) = extra.check();
+        self.leaks.push(Leak {
+            check,
+            severity: if matches!(extra, Extra::Take(_)) { Severity::Warning } else { Severity::Error },
+            object: table.name.clone(),
+            object_kind: table.object_kind.clone(),
+            detail: told.key,
+            message: message.into(),
+            evidence: told.evidence,
         });
     }
 }

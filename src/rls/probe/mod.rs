@@ -9,6 +9,7 @@ mod doors;
 mod ground;
 mod judge;
 mod openers;
+mod oracles;
 mod pgtap;
 mod plain;
 mod prepare;
@@ -51,6 +52,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) progress: Option<&'a (dyn Fn(Progress) + Send + Sync)>,
     /// Whether the attacks are wanted as tests.
     pub(crate) tests: bool,
+    /// By table the names of keys that the catalogue suspects of telling what other tenants have.
+    pub(crate) suspected: &'a BTreeMap<u32, Vec<String>>,
 }
 
 /// A statement that got through, as the check that it belongs to.
@@ -60,6 +63,8 @@ pub(crate) struct Leak {
     pub(crate) severity: Severity,
     pub(crate) object: String,
     pub(crate) object_kind: String,
+    /// Which of several such defects of the object, in the words of the check.
+    pub(crate) detail: String,
     pub(crate) message: String,
     pub(crate) evidence: String,
 }

@@ -65,7 +65,10 @@ impl Batch<'_> {
                 Meaning::Leak(evidence) | Meaning::Stopped(evidence) => evidence == leak.evidence,
                 Meaning::Denied | Meaning::Unclear(_) => false,
             };
-            if let Some((attack, item, outcome)) = tried.iter().find(shows) {
+            let tells = |(attack, item, outcome): &&Tried| {
+                target.told(attack, item, outcome).is_some_and(|told| told.evidence == leak.evidence)
+            };
+            if let Some((attack, item, outcome)) = tried.iter().find(|tried| shows(tried) || tells(tried)) {
                 let script = self.script(target, seeder, leak, (attack, item, outcome));
                 scripts.entry((leak.check.into(), leak.object.clone())).or_insert(script);
             }
@@ -105,9 +108,11 @@ impl Batch<'_> {
         };
         remark(&format!("{} on {} {}: {}", leak.check, leak.object_kind, leak.object, leak.message));
         remark(&leak.evidence);
-        remark(
-            "For psql, as a superuser. It is rolled back at its end; an error on the way says that it is mended.",
-        );
+        remark(if leak.check == "unique-crosses" {
+            "For psql, as a superuser. It is rolled back at its end; without an error on the way it is mended."
+        } else {
+            "For psql, as a superuser. It is rolled back at its end; an error on the way says that it is mended."
+        });
         let mut say = |statement: &str| lines.push(format!("{statement};"));
         say("BEGIN");
         for statement in self.rows(oids, seeder) {

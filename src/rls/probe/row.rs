@@ -46,6 +46,12 @@ pub(crate) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
+    /// The same, with a value in these columns too if that can be.
+    pub(crate) fn force(mut self, columns: BTreeSet<i16>) -> Self {
+        self.forced.extend(columns);
+        self
+    }
+
     /// A plan with the values that are given.
     pub(crate) fn new(
         node: &'a Node,

@@ -74,6 +74,8 @@ pub(crate) struct Seeder<'a> {
     /// Ids of tenants A and B.
     pub(crate) tenants: [uuid::Uuid; 2],
     pub(crate) acting: &'a Acting,
+    /// By table the names of keys that the catalogue suspects of telling what other tenants have.
+    pub(crate) suspected: &'a BTreeMap<u32, Vec<String>>,
     pub(crate) canaries: Canaries,
 }
 
@@ -242,7 +244,11 @@ impl Seeder<'_> {
                 }
             }
         }
-        Plan::new(node, tenant, fixed, own)
+        let suspected = self.suspected.get(&node.oid.0).map(Vec::as_slice).unwrap_or_default();
+        let keys = node.constraints.iter().filter(|key| suspected.contains(&key.name));
+        // What a key is to tell must be there.
+        let told = keys.flat_map(|key| key.columns.iter().copied()).collect();
+        Plan::new(node, tenant, fixed, own).force(told)
     }
 
     /// Makes one row for each plan, all plans together in each round.
