@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -85,14 +86,19 @@ impl<'a> Said<'a> {
 /// One snapshot for all checks. Compiling their queries would cost a second, and they take milliseconds.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL jit = off";
 
+/// Printing a policy or a view locks what it reads, and a migration may hold that.
+fn begin_with(lock_timeout: Duration) -> String {
+    format!("{BEGIN}; SET LOCAL lock_timeout = {}", lock_timeout.as_millis())
+}
+
 /// Begins the transaction that the checks read in; gives its snapshot, for [`Second`], where the server shares it.
-pub(crate) async fn begin(connection: &mut PgConnection) -> Result<Option<String>> {
-    connection.execute(BEGIN).await?;
+pub(crate) async fn begin(connection: &mut PgConnection, lock_timeout: Duration) -> Result<Option<String>> {
+    connection.execute(sqlx::raw_sql(trusted(begin_with(lock_timeout)))).await?;
     match sqlx::query_scalar("SELECT pg_export_snapshot()").fetch_one(&mut *connection).await {
         Ok(snapshot) => Ok(Some(snapshot)),
         Err(sqlx::Error::Database(_)) => {
             connection.execute("ROLLBACK").await?;
-            connection.execute(BEGIN).await?;
+            connection.execute(sqlx::raw_sql(trusted(begin_with(lock_timeout)))).await?;
             Ok(None)
         }
         Err(error) => Err(error.into()),
@@ -104,13 +110,15 @@ pub(crate) async fn begin(connection: &mut PgConnection) -> Result<Option<String
 pub(crate) struct Second<'a> {
     pub(crate) connect: &'a PgConnectOptions,
     pub(crate) snapshot: String,
+    pub(crate) lock_timeout: Duration,
 }
 
 impl Second<'_> {
     /// None where the server has no connection to spare: then the first one does it all.
     async fn open(self) -> Option<PgConnection> {
         let mut connection = crate::db::connect(self.connect.clone(), CONNECT_TIMEOUT).await.ok()?;
-        let join = format!("{BEGIN}; SET TRANSACTION SNAPSHOT {}", literal(&self.snapshot));
+        connection.execute(sqlx::raw_sql(trusted(begin_with(self.lock_timeout)))).await.ok()?;
+        let join = format!("SET TRANSACTION SNAPSHOT {}", literal(&self.snapshot));
         connection.execute(sqlx::raw_sql(trusted(join))).await.ok()?;
         Some(connection)
     }

@@ -128,7 +128,7 @@ pub async fn attempt(connect: &PgConnectOptions, options: &Options) -> Result<Ru
     let started = Instant::now();
     let checks = chosen(&options.checks)?;
     let mut connection = crate::db::connect(connect.clone(), CONNECT_TIMEOUT).await?;
-    let mut snapshot = catalog::begin(&mut connection).await?;
+    let mut snapshot = catalog::begin(&mut connection, options.lock_timeout).await?;
     let session = scope::session(&mut connection).await?;
     let roles = roles(&mut connection, &session, options).await?;
     let mut report = blank(&session, options, &checks);
@@ -139,7 +139,8 @@ pub async fn attempt(connect: &PgConnectOptions, options: &Options) -> Result<Ru
             report.not_proven.push(NotProven { object: crate::db::quote::ident(role), reason });
             continue;
         }
-        let second = snapshot.take().map(|snapshot| Second { connect, snapshot });
+        let second =
+            snapshot.take().map(|snapshot| Second { connect, snapshot, lock_timeout: options.lock_timeout });
         let (scope, mut suspicions) =
             match look(&mut connection, second, &session, options, &checks, role).await {
                 Ok(seen) => seen,
@@ -153,7 +154,7 @@ pub async fn attempt(connect: &PgConnectOptions, options: &Options) -> Result<Ru
             };
         // PostgreSQL locks what a view or a policy reads to print it, and the probes must not wait for that.
         connection.execute("COMMIT").await?;
-        snapshot = catalog::begin(&mut connection).await?;
+        snapshot = catalog::begin(&mut connection, options.lock_timeout).await?;
         report.summary.tables = report.summary.tables.max(scope.tables.len());
         let probed = if !options.probes {
             unproven(&scope, "probes were switched off")

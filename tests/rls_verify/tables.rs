@@ -1,6 +1,11 @@
 //! The state of the tables: row-level security, ownership, keys, grants.
 
+use std::time::Duration;
+
+use sqlx::{ConnectOptions, Executor};
+use tenancy::rls::Options;
 use tenancy::rls::Severity::{Error, Warning};
+use tenancy::rls::report::Verdict;
 
 use super::{assert_found, assert_only, assert_quiet, assert_silent, verified};
 
@@ -31,6 +36,22 @@ async fn rls_disabled_out_of_reach_is_quiet() {
     )
     .await;
     assert_quiet(&report);
+    // It was asked for, and refused.
+    for object in ["public.internal", "hidden.t"] {
+        let table = report.tables.iter().find(|table| table.object == object).expect("a verdict");
+        assert_eq!((table.verdict, table.tried), (Verdict::Proven, 1), "{table:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_a_migration_holds_is_not_waited_for_without_end() {
+    let database = super::database("").await;
+    let mut migration = database.connect().await.expect("a connection");
+    migration.execute("BEGIN; LOCK TABLE public.tickets").await.expect("a lock");
+    let options = Options { lock_timeout: Duration::from_millis(100), ..Options::default() };
+    let error = tenancy::rls::verify(&database, &options).await.expect_err("a timeout");
+    assert_eq!(error.kind(), tenancy::ErrorKind::Conflict, "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("try again")), "{error:?}");
 }
 
 #[tokio::test]

@@ -51,8 +51,8 @@ pub(crate) struct Batch<'a> {
 }
 
 /// One table under attack by one role, and what was tried so far.
-struct Front<'a> {
-    oid: u32,
+pub(super) struct Front<'a> {
+    pub(super) oid: u32,
     role: &'a Role,
     privileges: &'a Privileges,
     tried: Vec<Tried>,
@@ -68,6 +68,8 @@ struct Sight<'s> {
     baselines: &'s BTreeMap<u32, String>,
     /// Why the contract's preparation did not work.
     unprepared: Option<String>,
+    /// Tables that no role has a right on, with what came of trying all the same: nothing, or why that proves nothing.
+    kept_out: BTreeMap<u32, Option<String>>,
 }
 
 impl<'a> Batch<'a> {
@@ -156,9 +158,10 @@ impl<'a> Batch<'a> {
         if done == 0 {
             self.climb(connection, &seeder, results).await?;
         }
+        let kept_out = self.knock(connection, &fronts, results).await?;
         let line = self.wire(connection, &mut fronts, &seeder, &clear, ids[2]).await?;
         results.spoiled |= line == Line::Spoiled;
-        let view = Sight { clear: &clear, unknown: ids[2], baselines: &baselines, unprepared };
+        let view = Sight { clear: &clear, unknown: ids[2], baselines: &baselines, unprepared, kept_out };
         self.verdicts(&fronts, &seeder, &view, results);
         self.drop_echoes(results);
         let done = done + self.targets.len();
@@ -407,6 +410,10 @@ impl<'a> Batch<'a> {
             };
             let mut reasons: BTreeSet<String> = view.unprepared.iter().cloned().collect();
             let (mut leaked, mut tried) = (false, 0);
+            if let Some(reason) = view.kept_out.get(oid) {
+                reasons.extend(reason.clone());
+                tried += 1;
+            }
             for front in fronts.iter().filter(|front| front.oid == *oid) {
                 let Some(target) = self.target(
                     *oid,

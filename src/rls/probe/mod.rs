@@ -8,6 +8,7 @@ mod commands;
 mod doors;
 mod ground;
 mod judge;
+mod knock;
 mod openers;
 mod oracles;
 mod pgtap;
