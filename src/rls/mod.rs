@@ -7,6 +7,7 @@ mod drift;
 mod harden;
 pub mod ignore;
 pub mod mutate;
+pub mod online;
 mod path;
 mod platform;
 mod pooler;

@@ -176,7 +176,7 @@ pub async fn plan(connection: &mut PgConnection, options: &Setup) -> Result<Prot
 }
 
 /// Notes on what hardening would mend of the tables' references.
-async fn propose(
+pub(super) async fn propose(
     connection: &mut PgConnection,
     targets: &[Target],
     tables: &mut [TableProtection],
@@ -197,7 +197,7 @@ async fn propose(
 }
 
 impl Setup {
-    fn check_enabled(&self) -> Result<()> {
+    pub(super) fn check_enabled(&self) -> Result<()> {
         if self.enabled {
             return Ok(());
         }
@@ -209,17 +209,17 @@ impl Setup {
 }
 
 /// A table to bring to its desired state.
-struct Target {
-    relation: Oid,
-    name: String,
-    kind: TableKind,
-    tenant_column: Option<String>,
+pub(super) struct Target {
+    pub(super) relation: Oid,
+    pub(super) name: String,
+    pub(super) kind: TableKind,
+    pub(super) tenant_column: Option<String>,
     registered: bool,
 }
 
 impl Target {
     /// The registry knows two kinds: partitions and children are tenants' tables like their parents.
-    fn declared_kind(&self) -> &'static str {
+    pub(super) fn declared_kind(&self) -> &'static str {
         if self.is_tenant() { "tenant" } else { "shared" }
     }
 
@@ -227,7 +227,7 @@ impl Target {
         matches!(self.kind, TableKind::Tenant | TableKind::Partition | TableKind::Child)
     }
 
-    fn outcome(&self, steps: Vec<Step>) -> TableProtection {
+    pub(super) fn outcome(&self, steps: Vec<Step>) -> TableProtection {
         let outcome = match (self.registered, steps.iter().any(|step| step.action != "note")) {
             (_, false) => Outcome::Unchanged,
             (true, true) => Outcome::Updated,
@@ -241,7 +241,10 @@ impl Target {
 }
 
 /// The tables that the options mean, parents first, and notes on those that nobody classified.
-async fn targets(connection: &mut PgConnection, options: &Setup) -> Result<(Vec<Target>, Vec<String>)> {
+pub(super) async fn targets(
+    connection: &mut PgConnection,
+    options: &Setup,
+) -> Result<(Vec<Target>, Vec<String>)> {
     let known = sqlx::query_file_as!(TableRow, "sql/rls/tables.sql", &options.tenant_columns)
         .fetch_all(&mut *connection)
         .await?;
