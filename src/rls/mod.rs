@@ -18,6 +18,7 @@ mod scope;
 pub mod setup;
 pub mod source;
 pub mod teardown;
+mod unfinished;
 pub mod verify;
 
 pub use check::Check;

@@ -15,9 +15,10 @@ use sqlx::postgres::types::Oid;
 
 use self::keys::{How, Standing};
 use self::watch::{Observer, Watch, told};
-use super::platform::explain;
+use super::platform::{explain, look};
 use super::protection::{Protection, Step, TableKind, TableProtection};
 use super::setup::{Setup, Target, propose, targets};
+use super::unfinished;
 use crate::db::quote::trusted;
 use crate::db::{Session, Transaction};
 use crate::{Error, Result, audit};
@@ -42,7 +43,7 @@ const END: &str = "SELECT pg_advisory_unlock(hashtextextended('tenancy.isolation
 const RUN_AGAIN: &str = "the steps that were finished stay: run the same command again, or raise --retries";
 
 /// Brings the platform's tables under isolation, as the connecting role, and tells what it does. `watcher` is another
-/// connection to the same database.
+/// connection to the same database, for this alone.
 ///
 /// # Errors
 /// Those of [`setup`](super::setup::setup); [`Error::Conflict`] where a table stayed locked, or another such setup is at
@@ -58,6 +59,7 @@ pub async fn setup<'a>(
     pace.check()?;
     session.lock_timeout = pace.lock_timeout;
     sqlx::raw_sql(BEGIN).execute(session.connection()).await?;
+    sqlx::raw_sql("SET search_path = pg_catalog, pg_temp").execute(&mut *watcher).await?;
     let pid = sqlx::query_file_scalar!("sql/rls/online/pid.sql").fetch_one(session.connection()).await?;
     let watch = Watch::new(watcher, pid, pace, observe);
     let mut online = Online { session, watch, pace };
@@ -202,7 +204,9 @@ impl<'a> Online<'a> {
         self.again(&target.name, async |session| {
             let mut tx = session.begin_checked().await?;
             let planned = planned(&mut tx, target, options).await?;
-            let standing = Standing::load(&mut tx, target.relation, column).await?;
+            let mut look = look(&mut tx).await?;
+            let standing = Standing::load(&mut look, target.relation, column).await?;
+            look.rollback().await?;
             tx.commit().await?;
             if let Some(pid) = standing.builder() {
                 return Err(busy(&target.name, format!("has an index that pid {pid} is building")));
@@ -266,6 +270,7 @@ impl<'a> Online<'a> {
             sqlx::query_file_scalar!("sql/rls/online/remember.sql", relation, before)
                 .fetch_one(&mut *tx)
                 .await?;
+            unfinished::own(&mut tx, relation).await?;
             tx.commit().await
         })
         .await

@@ -11,6 +11,7 @@ use sqlx::{Connection, PgConnection};
 use super::harden;
 use super::platform::{TableRow, explain, find};
 use super::protection::Step;
+use super::unfinished;
 use crate::{Error, Outcome, Result, audit};
 
 pub use super::protection::{Protection, TableKind, TableProtection};
@@ -103,6 +104,7 @@ pub async fn setup_observed(
         .map_err(|error| explain(error, &target.name))?;
         tables.push(target.outcome(steps));
     }
+    tell_unfinished(&mut *tx, &targets, &mut tables).await?;
     let mut database = TableProtection::new("database".into(), TableKind::Database);
     if options.harden {
         // Once all are registered: a reference is between two of them.
@@ -161,6 +163,7 @@ pub async fn plan(connection: &mut PgConnection, options: &Setup) -> Result<Prot
         .map_err(|error| explain(error, &target.name))?;
         tables.push(target.outcome(steps));
     }
+    tell_unfinished(&mut *connection, &targets, &mut tables).await?;
     propose(&mut *connection, &targets, &mut tables).await?;
     let mut database = TableProtection::new("database".into(), TableKind::Database);
     if let Some(mode) = options.on_new_table {
@@ -173,6 +176,21 @@ pub async fn plan(connection: &mut PgConnection, options: &Setup) -> Result<Prot
     }
     tables.extend(database.told());
     Ok(Protection { tables, notes })
+}
+
+/// Notes on what only an online setup completes.
+async fn tell_unfinished(
+    connection: &mut PgConnection,
+    targets: &[Target],
+    tables: &mut [TableProtection],
+) -> Result<()> {
+    let relations: Vec<Oid> = targets.iter().map(|target| target.relation).collect();
+    for (relation, note) in unfinished::notes(connection, &relations).await? {
+        for (_, table) in targets.iter().zip(&mut *tables).filter(|(target, _)| target.relation == relation) {
+            table.notes.push(note.clone());
+        }
+    }
+    Ok(())
 }
 
 /// Notes on what hardening would mend of the tables' references.

@@ -8,12 +8,10 @@ use std::collections::HashSet;
 use sqlx::PgConnection;
 use sqlx::postgres::types::Oid;
 
-use super::super::protection::Step as Planned;
 use crate::Result;
 use crate::db::quote::ident;
-
-/// The constraint that proves a column to be without NULLs while rows come and go; it is dropped once the column says so.
-const PROOF: &str = "tenancy_online_not_null";
+use crate::rls::protection::Step as Planned;
+use crate::rls::unfinished::PROOF;
 
 /// Longest name that PostgreSQL keeps, in bytes.
 const NAME_LENGTH: usize = 63;

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use super::keys::{How, Standing, Step};
 use super::{Pace, check, is_key, key_column, planned};
 use crate::Result;
-use crate::rls::platform::explain;
+use crate::rls::platform::{explain, look};
 use crate::rls::protection::{Protection, Step as Planned, TableKind, TableProtection, comment};
 use crate::rls::setup::{Setup, propose, targets};
 
@@ -36,7 +36,12 @@ pub async fn plan(
     for target in &targets {
         let steps = planned(&mut *connection, target, options).await?;
         let keys = match key_column(target) {
-            Some(column) => Standing::load(&mut *connection, target.relation, column).await?.steps(&steps),
+            Some(column) => {
+                let mut look = look(&mut *connection).await?;
+                let standing = Standing::load(&mut look, target.relation, column).await?;
+                look.rollback().await?;
+                standing.steps(&steps)
+            }
             None => Vec::new(),
         };
         let (taken_apart, rest): (Vec<Planned>, Vec<Planned>) = steps.into_iter().partition(is_key);
