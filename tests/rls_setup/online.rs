@@ -298,7 +298,7 @@ async fn a_killed_run_is_completed_by_the_next() {
     holder.execute("ROLLBACK").await.unwrap();
     // And wherever it happens to be.
     let mut kills = 0;
-    for wait in (0..1200).step_by(60) {
+    for wait in (0..1200).step_by(120) {
         let mut child = started(&db, &[]);
         tokio::time::sleep(Duration::from_millis(wait)).await;
         if child.try_wait().unwrap().is_some() {
@@ -489,4 +489,22 @@ async fn a_plain_migrator_sets_up_its_own_tables() {
     );
     drop(session);
     db.sql(&format!("DROP SCHEMA shop CASCADE; DROP OWNED BY {quoted}; DROP ROLE {quoted}"));
+}
+
+#[tokio::test]
+async fn a_hostile_search_path_changes_nothing_online() {
+    let schema = format!(
+        "{}; CREATE SCHEMA evil; CREATE TABLE evil.pg_class (oid oid); CREATE TABLE evil.pg_constraint (oid oid);
+         CREATE TABLE evil.pg_inherits (oid oid); CREATE TABLE evil.pg_stat_activity (pid int);
+         CREATE FUNCTION evil.yes(uuid, uuid) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+         CREATE OPERATOR evil.= (FUNCTION = evil.yes, LEFTARG = uuid, RIGHTARG = uuid)",
+        events(10)
+    );
+    let db = prepared(&schema).await;
+    db.sql(&format!("ALTER DATABASE {} SET search_path = evil, public, pg_catalog", db.name));
+    online(&db, &["--print"]).expect(0);
+    online(&db, &[]).expect(0);
+    db.sql(&format!("ALTER DATABASE {} RESET search_path", db.name));
+    assert_same(&state(&db), &offline(&schema).await);
+    db.tenantctl(&["rls", "teardown", "--yes"]).expect(0);
 }
