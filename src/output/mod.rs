@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 use serde_json::Value;
 
-pub(crate) use notes::Notes;
+pub(crate) use notes::{Notes, Progress};
 
 /// The formats of standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -85,6 +85,16 @@ impl Progress {
         self.0.set_length(of);
         self.0.set_position(done);
     }
+
+    /// Says what is being done.
+    pub(crate) fn say(&self, what: &str) {
+        self.0.set_message(what.to_owned());
+    }
+
+    /// Writes above the bar.
+    pub(crate) fn aside(&self, write: impl FnOnce()) {
+        self.0.suspend(write);
+    }
 }
 
 impl Drop for Progress {

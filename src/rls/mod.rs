@@ -7,6 +7,7 @@ mod drift;
 mod harden;
 pub mod ignore;
 pub mod mutate;
+pub mod online;
 mod path;
 mod platform;
 mod pooler;
@@ -17,6 +18,7 @@ mod scope;
 pub mod setup;
 pub mod source;
 pub mod teardown;
+mod unfinished;
 pub mod verify;
 
 pub use check::Check;

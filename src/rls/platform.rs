@@ -1,7 +1,7 @@
 //! The platform's tables as the database lists them, what a person calls them, and what the database says about them.
 
-use sqlx::PgConnection;
 use sqlx::postgres::types::Oid;
+use sqlx::{Connection, PgConnection, Postgres};
 
 use super::protection::TableKind;
 use crate::{Error, Result};
@@ -71,6 +71,14 @@ fn suggest(known: &[TableRow], name: &str) -> Option<String> {
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, candidate)| candidate)
+}
+
+/// For a look at the catalogue by statements of our own, where the caller's search_path may lead anywhere; to be rolled
+/// back, which gives that path back.
+pub(super) async fn look(connection: &mut PgConnection) -> Result<sqlx::Transaction<'_, Postgres>> {
+    let mut look = connection.begin().await?;
+    sqlx::raw_sql("SET LOCAL search_path = pg_catalog, pg_temp").execute(&mut *look).await?;
+    Ok(look)
 }
 
 /// What the database says about a table that isolation cannot apply to, as an error of its own.

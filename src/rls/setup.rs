@@ -11,6 +11,7 @@ use sqlx::{Connection, PgConnection};
 use super::harden;
 use super::platform::{TableRow, explain, find};
 use super::protection::Step;
+use super::unfinished;
 use crate::{Error, Outcome, Result, audit};
 
 pub use super::protection::{Protection, TableKind, TableProtection};
@@ -103,6 +104,7 @@ pub async fn setup_observed(
         .map_err(|error| explain(error, &target.name))?;
         tables.push(target.outcome(steps));
     }
+    tell_unfinished(&mut *tx, &targets, &mut tables).await?;
     let mut database = TableProtection::new("database".into(), TableKind::Database);
     if options.harden {
         // Once all are registered: a reference is between two of them.
@@ -161,6 +163,7 @@ pub async fn plan(connection: &mut PgConnection, options: &Setup) -> Result<Prot
         .map_err(|error| explain(error, &target.name))?;
         tables.push(target.outcome(steps));
     }
+    tell_unfinished(&mut *connection, &targets, &mut tables).await?;
     propose(&mut *connection, &targets, &mut tables).await?;
     let mut database = TableProtection::new("database".into(), TableKind::Database);
     if let Some(mode) = options.on_new_table {
@@ -175,8 +178,23 @@ pub async fn plan(connection: &mut PgConnection, options: &Setup) -> Result<Prot
     Ok(Protection { tables, notes })
 }
 
+/// Notes on what only an online setup completes.
+async fn tell_unfinished(
+    connection: &mut PgConnection,
+    targets: &[Target],
+    tables: &mut [TableProtection],
+) -> Result<()> {
+    let relations: Vec<Oid> = targets.iter().map(|target| target.relation).collect();
+    for (relation, note) in unfinished::notes(connection, &relations).await? {
+        for (_, table) in targets.iter().zip(&mut *tables).filter(|(target, _)| target.relation == relation) {
+            table.notes.push(note.clone());
+        }
+    }
+    Ok(())
+}
+
 /// Notes on what hardening would mend of the tables' references.
-async fn propose(
+pub(super) async fn propose(
     connection: &mut PgConnection,
     targets: &[Target],
     tables: &mut [TableProtection],
@@ -197,7 +215,7 @@ async fn propose(
 }
 
 impl Setup {
-    fn check_enabled(&self) -> Result<()> {
+    pub(super) fn check_enabled(&self) -> Result<()> {
         if self.enabled {
             return Ok(());
         }
@@ -209,17 +227,17 @@ impl Setup {
 }
 
 /// A table to bring to its desired state.
-struct Target {
-    relation: Oid,
-    name: String,
-    kind: TableKind,
-    tenant_column: Option<String>,
+pub(super) struct Target {
+    pub(super) relation: Oid,
+    pub(super) name: String,
+    pub(super) kind: TableKind,
+    pub(super) tenant_column: Option<String>,
     registered: bool,
 }
 
 impl Target {
     /// The registry knows two kinds: partitions and children are tenants' tables like their parents.
-    fn declared_kind(&self) -> &'static str {
+    pub(super) fn declared_kind(&self) -> &'static str {
         if self.is_tenant() { "tenant" } else { "shared" }
     }
 
@@ -227,7 +245,7 @@ impl Target {
         matches!(self.kind, TableKind::Tenant | TableKind::Partition | TableKind::Child)
     }
 
-    fn outcome(&self, steps: Vec<Step>) -> TableProtection {
+    pub(super) fn outcome(&self, steps: Vec<Step>) -> TableProtection {
         let outcome = match (self.registered, steps.iter().any(|step| step.action != "note")) {
             (_, false) => Outcome::Unchanged,
             (true, true) => Outcome::Updated,
@@ -241,7 +259,10 @@ impl Target {
 }
 
 /// The tables that the options mean, parents first, and notes on those that nobody classified.
-async fn targets(connection: &mut PgConnection, options: &Setup) -> Result<(Vec<Target>, Vec<String>)> {
+pub(super) async fn targets(
+    connection: &mut PgConnection,
+    options: &Setup,
+) -> Result<(Vec<Target>, Vec<String>)> {
     let known = sqlx::query_file_as!(TableRow, "sql/rls/tables.sql", &options.tenant_columns)
         .fetch_all(&mut *connection)
         .await?;

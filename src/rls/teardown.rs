@@ -13,6 +13,7 @@ use sqlx::postgres::types::Oid;
 
 use super::platform::{TableRow, explain, find};
 use super::protection::{Step, comment};
+use super::unfinished;
 use crate::{Error, Result, audit};
 
 /// The name under which the database as a whole is told of.
@@ -81,10 +82,13 @@ async fn registered(tx: &mut PgConnection, relations: &[Oid]) -> Result<Vec<Targ
 /// Undoes what setup made of one table, in the caller's transaction and as the connecting role: changing a table takes
 /// its owner or a superuser. Roll the transaction back for a dry run.
 pub async fn teardown(tx: &mut PgConnection, target: &Target) -> Result<Removal> {
-    let steps = sqlx::query_file_as!(Step, "sql/rls/dismantle.sql", target.relation)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(|error| explain(error, &target.name))?;
+    let mut steps = unfinished::remove(&mut *tx, target.relation).await?;
+    steps.extend(
+        sqlx::query_file_as!(Step, "sql/rls/dismantle.sql", target.relation)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(|error| explain(error, &target.name))?,
+    );
     let removal = removal(&target.name, steps);
     if !removal.statements.is_empty() {
         audit::record(tx, "rls.teardown", None, serde_json::json!({ "table": removal.table })).await?;
@@ -97,10 +101,13 @@ pub async fn plan(connection: &mut PgConnection, targets: &[Target]) -> Result<V
     let mut gone = Vec::with_capacity(targets.len());
     let mut removals = Vec::with_capacity(targets.len());
     for target in targets {
-        let steps = sqlx::query_file_as!(Step, "sql/rls/removal.sql", target.relation, &gone)
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(|error| explain(error, &target.name))?;
+        let mut steps = unfinished::removal(&mut *connection, target.relation).await?;
+        steps.extend(
+            sqlx::query_file_as!(Step, "sql/rls/removal.sql", target.relation, &gone)
+                .fetch_all(&mut *connection)
+                .await
+                .map_err(|error| explain(error, &target.name))?,
+        );
         removals.push(removal(&target.name, steps));
         gone.push(target.relation);
     }

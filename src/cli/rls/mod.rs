@@ -4,6 +4,7 @@ mod checks;
 mod contract;
 mod explain;
 mod mutate;
+mod online_progress;
 mod patience;
 mod report_file;
 mod repro;

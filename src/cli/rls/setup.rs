@@ -2,8 +2,11 @@
 
 use clap::Args as ClapArgs;
 use serde::Serialize;
+use tenancy::config::Source;
+use tenancy::rls::online::{self, Pace};
 use tenancy::rls::setup::{self, NewTables, Protection, Setup};
 
+use super::online_progress::tell;
 use crate::cli::app::{App, DryRun};
 use crate::output::{Report, View};
 
@@ -24,6 +27,13 @@ pub(crate) struct Args {
     /// Also keys, views, default privileges and PUBLIC's rights, and rows that never change tenants
     #[arg(long)]
     harden: bool,
+    /// Table by table in short steps, for tables in use: no statement of others waits longer than the lock timeout
+    /// (--lock-timeout, here 2 s unless it is set)
+    #[arg(long)]
+    online: bool,
+    /// With --online: how often a step is tried again where others hold the table [default: 10]
+    #[arg(long, value_name = "N", requires = "online")]
+    retries: Option<u32>,
     /// Print the SQL instead of running it
     #[arg(long, conflicts_with = "dry_run")]
     print: bool,
@@ -58,7 +68,7 @@ pub(crate) struct Done {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
     #[serde(skip)]
-    print: bool,
+    script: Option<String>,
     #[serde(skip)]
     word: String,
 }
@@ -74,6 +84,22 @@ impl Args {
             on_new_table: self.on_new_table.map(NewTables::from),
             harden: self.harden,
         };
+        let done = |protection, script| Done {
+            protection,
+            dry_run: self.dry_run.dry_run,
+            script,
+            word: self.dry_run.word("protected", "protect"),
+        };
+        if self.online {
+            let mut pace = Pace::default();
+            if app.config.lock_timeout.source != Source::Default {
+                pace.lock_timeout = app.config.lock_timeout.value;
+            }
+            pace.retries = self.retries.unwrap_or(pace.retries);
+            let (protection, script) =
+                online(app, &options, pace, self.print || self.dry_run.dry_run).await?;
+            return Ok(done(protection, script.filter(|_| self.print)));
+        }
         let notes = app.notes;
         let mut session = app.session().await?;
         // The tables are changed as the connecting role.
@@ -90,19 +116,37 @@ impl Args {
         } else {
             transaction.commit().await?;
         }
-        Ok(Done {
-            protection,
-            dry_run: self.dry_run.dry_run,
-            print: self.print,
-            word: self.dry_run.word("protected", "protect"),
-        })
+        let script = self.print.then(|| protection.script());
+        Ok(done(protection, script))
     }
+}
+
+/// What was done step by step, or what would be, with the statements as a script.
+async fn online(
+    app: &mut App,
+    options: &Setup,
+    pace: Pace,
+    plan: bool,
+) -> anyhow::Result<(Protection, Option<String>)> {
+    let notes = app.notes;
+    let mut session = app.session().await?;
+    if plan {
+        let mut transaction = session.begin_checked().await?;
+        let (protection, script) = online::plan(&mut transaction, options, pace).await?;
+        transaction.rollback().await?;
+        return Ok((protection, Some(script)));
+    }
+    let mut watcher = app.session().await?;
+    let bar = notes.progress("rls setup");
+    let mut observe = |event: online::Event<'_>| tell(&notes, &bar, &event);
+    let protection = online::setup(&mut session, watcher.connection(), options, pace, &mut observe).await?;
+    Ok((protection, None))
 }
 
 impl Report for Done {
     fn view(&self) -> View {
-        if self.print {
-            return View::Text(self.protection.script());
+        if let Some(script) = &self.script {
+            return View::Text(script.clone());
         }
         View::List {
             headers: vec!["TABLE", "KIND", "OUTCOME", "WHAT WAS DONE"],
@@ -127,7 +171,7 @@ impl Report for Done {
     }
 
     fn notes(&self) -> Vec<String> {
-        if self.print {
+        if self.script.is_some() {
             return Vec::new();
         }
         let tables = &self.protection.tables;
