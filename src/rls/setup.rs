@@ -11,6 +11,7 @@ use sqlx::{Connection, PgConnection};
 use super::harden;
 use super::platform::{TableRow, explain, find};
 use super::protection::Step;
+use crate::context::Mode;
 use crate::{Error, Outcome, Result, audit};
 
 pub use super::protection::{Protection, TableKind, TableProtection};
@@ -33,6 +34,8 @@ pub struct Setup {
     /// Also what isolation stands on besides policies: references that carry the tenant, rows that never change hands,
     /// views that read as their caller, nothing for PUBLIC. Views and the database only where no table is named.
     pub harden: bool,
+    /// Whether a tenant in context has to be signed; as before where `None`.
+    pub context: Option<Mode>,
 }
 
 /// What an event trigger makes of a new table with a tenant column.
@@ -67,6 +70,7 @@ impl Default for Setup {
             tenant_columns: vec!["tenant_id".into()],
             on_new_table: None,
             harden: false,
+            context: None,
         }
     }
 }
@@ -123,6 +127,11 @@ pub async fn setup_observed(
             .map_err(|error| explain(error, "database"))?;
         database.extend(steps);
     }
+    if let Some(mode) = options.context {
+        let steps =
+            sqlx::query_file_as!(Step, "sql/context/change.sql", mode.as_str()).fetch_all(&mut *tx).await?;
+        database.extend(steps);
+    }
     tables.extend(database.told());
     let changed: Vec<&str> = tables
         .iter()
@@ -169,6 +178,12 @@ pub async fn plan(connection: &mut PgConnection, options: &Setup) -> Result<Prot
                 .fetch_all(&mut *connection)
                 .await
                 .map_err(|error| explain(error, "database"))?;
+        database.extend(steps);
+    }
+    if let Some(mode) = options.context {
+        let steps = sqlx::query_file_as!(Step, "sql/context/plan.sql", mode.as_str())
+            .fetch_all(&mut *connection)
+            .await?;
         database.extend(steps);
     }
     tables.extend(database.told());

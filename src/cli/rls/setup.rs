@@ -2,6 +2,7 @@
 
 use clap::Args as ClapArgs;
 use serde::Serialize;
+use tenancy::context::Mode;
 use tenancy::rls::setup::{self, NewTables, Protection, Setup};
 
 use crate::cli::app::{App, DryRun};
@@ -24,6 +25,9 @@ pub(crate) struct Args {
     /// Also keys, views, default privileges and PUBLIC's rights, and rows that never change tenants
     #[arg(long)]
     harden: bool,
+    /// Which tenant a transaction may say that it serves [default: as before]
+    #[arg(long, value_name = "MODE", value_enum)]
+    context: Option<Context>,
     /// Print the SQL instead of running it
     #[arg(long, conflicts_with = "dry_run")]
     print: bool,
@@ -39,6 +43,23 @@ enum OnNewTable {
     Refuse,
     /// Nothing
     Off,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Context {
+    /// Any
+    Plain,
+    /// One that is signed with a key which the application role cannot read
+    Sealed,
+}
+
+impl From<Context> for Mode {
+    fn from(mode: Context) -> Self {
+        match mode {
+            Context::Plain => Self::Plain,
+            Context::Sealed => Self::Sealed,
+        }
+    }
 }
 
 impl From<OnNewTable> for NewTables {
@@ -73,6 +94,7 @@ impl Args {
             tenant_columns: self.tenant_column,
             on_new_table: self.on_new_table.map(NewTables::from),
             harden: self.harden,
+            context: self.context.map(Mode::from),
         };
         let notes = app.notes;
         let mut session = app.session().await?;
