@@ -31,8 +31,9 @@ BEGIN
                    tenancy.role_name('app'), tenancy.role_name('admin'), tenancy.role_name('auditor'));
 END $$;
 
+-- STABLE as convert_to is: it would not be inlined otherwise.
 CREATE FUNCTION tenancy.context_token(inner_pad bytea, outer_pad bytea, head text, tenant text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    LANGUAGE sql STABLE PARALLEL SAFE
     RETURN 'sealed-1.' || head || '.' || encode(sha256(outer_pad || sha256(
         inner_pad || convert_to('tenancy-context-v1.' || head || '.' || tenant, 'UTF8'))), 'hex') || '.' || tenant;
 

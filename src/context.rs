@@ -2,7 +2,12 @@
 //!
 //! `tenantctl rls setup --context sealed` makes `tenancy.current_tenant_id()` take tokens alone: a tenant and a time to
 //! expire, under HMAC-SHA-256 with a key that the application role cannot read. Whatever SQL is injected into the
-//! application, it can name no tenant but the one whose token the transaction holds.
+//! application, it can name no tenant but the one whose token the transaction holds, until that expires.
+//!
+//! It does not stop whoever has the key, reads the memory of the service, or gets hold of another tenant's token: pass a
+//! token as a parameter, never in the text of a statement, which `pg_stat_activity` shows to every session of the same
+//! role, and logs keep. Neither does it stop what one tenant's rows allow: injected SQL in tenant A's transaction is
+//! tenant A.
 //!
 //! A service signs with a key that its operator gives it (`tenantctl rls context key`):
 //!

@@ -337,6 +337,11 @@ async fn a_service_enters_a_tenant_with_its_own_key() {
     session.signer = Some(platform.signer());
     let mut transaction = session.begin().await.expect("a transaction");
     transaction.enter_tenant(acme).await.expect("a context");
+    // Other sessions of the application see what this one runs, and no token in it.
+    let seen =
+        format!("SELECT string_agg(query, ' ') FROM pg_stat_activity WHERE usename = '{}'", platform.login);
+    let seen = platform.db.sql(&seen);
+    assert!(!seen.is_empty() && !seen.contains("sealed-1."), "{seen}");
     let track = "SELECT outcome FROM tenancy.track_usage(tenancy.current_tenant_id(), 'events')";
     let outcome: String = sqlx::query_scalar(track).fetch_one(&mut *transaction).await.expect("an answer");
     let rows: i64 =

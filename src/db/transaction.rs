@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::{Connection, PgConnection, Postgres};
 
 use super::migrate::required_version;
-use super::quote::{ident, literal, trusted};
+use super::quote::{ident, trusted};
 use crate::context::{SETTING, Signer};
 use crate::id::TenantId;
 use crate::{Error, Result};
@@ -160,16 +160,24 @@ impl Transaction<'_> {
     /// [`Error::Database`]; of kind permission denied where the context is sealed, the session has no signer and the
     /// transaction does not run as the control plane's owner.
     pub async fn enter_tenant(&mut self, tenant: TenantId) -> Result<()> {
-        let context = match self.signer {
-            Some(signer) => literal(&signer.sign(tenant)),
-            None => format!("tenancy.context_value({})", literal(&tenant.to_string())),
-        };
-        let sql = format!(
-            "SELECT pg_catalog.set_config({}, {context}, true); SET LOCAL ROLE {}",
-            literal(SETTING),
-            ident(&format!("{}_app", self.role_prefix)),
-        );
-        sqlx::raw_sql(trusted(sql)).execute(&mut *self.inner).await?;
+        let role = trusted(format!("SET LOCAL ROLE {}", ident(&format!("{}_app", self.role_prefix))));
+        if let Some(signer) = self.signer {
+            sqlx::raw_sql(role).execute(&mut *self.inner).await?;
+            // Bound and not written out: what a session runs shows to all that log in as the same role.
+            sqlx::query("SELECT pg_catalog.set_config($1, $2, true)")
+                .bind(SETTING)
+                .bind(signer.sign(tenant))
+                .execute(&mut *self.inner)
+                .await?;
+        } else {
+            // The application role may not sign.
+            sqlx::query("SELECT pg_catalog.set_config($1, tenancy.context_value($2), true)")
+                .bind(SETTING)
+                .bind(tenant.to_string())
+                .execute(&mut *self.inner)
+                .await?;
+            sqlx::raw_sql(role).execute(&mut *self.inner).await?;
+        }
         Ok(())
     }
 
