@@ -8,6 +8,7 @@
 mod audit;
 mod change;
 pub mod config;
+pub mod context;
 pub mod db;
 mod error;
 mod id;

@@ -6,6 +6,8 @@ mod cli;
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod context;
+#[cfg(test)]
 mod db;
 #[cfg(test)]
 mod embedded;

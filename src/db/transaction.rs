@@ -7,7 +7,8 @@ use std::time::Duration;
 use sqlx::{Connection, PgConnection, Postgres};
 
 use super::migrate::required_version;
-use super::quote::{ident, literal, trusted};
+use super::quote::{ident, trusted};
+use crate::context::{SETTING, Signer};
 use crate::id::TenantId;
 use crate::{Error, Result};
 
@@ -26,6 +27,8 @@ pub struct Session {
     pub lock_timeout: Duration,
     /// What the names of the control plane's roles begin with.
     pub role_prefix: String,
+    /// What signs the context of a connection that may not have the database sign it.
+    pub signer: Option<Signer>,
 }
 
 /// A transaction of a [`Session`]; dropped without [`commit`](Self::commit) it is rolled back.
@@ -33,6 +36,7 @@ pub struct Session {
 pub struct Transaction<'s> {
     inner: sqlx::Transaction<'s, Postgres>,
     role_prefix: &'s str,
+    signer: Option<&'s Signer>,
 }
 
 impl Session {
@@ -43,6 +47,7 @@ impl Session {
             statement_timeout: Duration::ZERO,
             lock_timeout: Duration::ZERO,
             role_prefix: "tenancy".into(),
+            signer: None,
         }
     }
 
@@ -100,7 +105,7 @@ impl Session {
             self.lock_timeout.as_millis(),
         );
         let inner = self.connection.begin_with(trusted(sql)).await?;
-        Ok(Transaction { inner, role_prefix: &self.role_prefix })
+        Ok(Transaction { inner, role_prefix: &self.role_prefix, signer: self.signer.as_ref() })
     }
 }
 
@@ -148,17 +153,31 @@ async fn check_version(connection: &mut PgConnection) -> Result<()> {
 }
 
 impl Transaction<'_> {
-    /// From here on the transaction serves one tenant: it runs as the application role, in the tenant's context.
+    /// From here on the transaction serves one tenant: it runs as the application role, in the tenant's context, which
+    /// the session's signer signs, else the database where that is needed.
     ///
     /// # Errors
-    /// [`Error::Database`].
+    /// [`Error::Database`]; of kind permission denied where the context is sealed, the session has no signer and the
+    /// transaction does not run as the control plane's owner.
     pub async fn enter_tenant(&mut self, tenant: TenantId) -> Result<()> {
-        let sql = format!(
-            "SET LOCAL ROLE {}; SELECT set_config('app.current_tenant_id', {}, true)",
-            ident(&format!("{}_app", self.role_prefix)),
-            literal(&tenant.to_string())
-        );
-        sqlx::raw_sql(trusted(sql)).execute(&mut *self.inner).await?;
+        let role = trusted(format!("SET LOCAL ROLE {}", ident(&format!("{}_app", self.role_prefix))));
+        if let Some(signer) = self.signer {
+            sqlx::raw_sql(role).execute(&mut *self.inner).await?;
+            // Bound and not written out: what a session runs shows to all that log in as the same role.
+            sqlx::query("SELECT pg_catalog.set_config($1, $2, true)")
+                .bind(SETTING)
+                .bind(signer.sign(tenant))
+                .execute(&mut *self.inner)
+                .await?;
+        } else {
+            // The application role may not sign.
+            sqlx::query("SELECT pg_catalog.set_config($1, tenancy.context_value($2), true)")
+                .bind(SETTING)
+                .bind(tenant.to_string())
+                .execute(&mut *self.inner)
+                .await?;
+            sqlx::raw_sql(role).execute(&mut *self.inner).await?;
+        }
         Ok(())
     }
 

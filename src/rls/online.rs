@@ -47,7 +47,7 @@ const RUN_AGAIN: &str = "the steps that were finished stay: run the same command
 ///
 /// # Errors
 /// Those of [`setup`](super::setup::setup); [`Error::Conflict`] where a table stayed locked, or another such setup is at
-/// work; [`Error::Invalid`] with `harden`, or without a lock timeout. What was done until then stays.
+/// work; [`Error::Invalid`] with `harden` or `context`, or without a lock timeout. What was done until then stays.
 pub async fn setup<'a>(
     session: &'a mut Session,
     watcher: &'a mut PgConnection,
@@ -83,6 +83,16 @@ fn check(options: &Setup) -> Result<()> {
                 .into(),
             hint: Some(
                 "set up with --online first, then `rls setup --harden` in a maintenance window".into(),
+            ),
+        });
+    }
+    if options.context.is_some() {
+        return Err(Error::Invalid {
+            field: "combination",
+            value: "--online --context".into(),
+            reason: "the mode of the context is the database's, and changes in one transaction".into(),
+            hint: Some(
+                "set up with --online first, then `rls setup --context` alone: it scans no table".into(),
             ),
         });
     }

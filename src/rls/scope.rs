@@ -3,6 +3,7 @@
 use sqlx::postgres::PgConnection;
 use sqlx::postgres::types::Oid;
 
+use crate::context::Signer;
 use crate::rls::contract::{Acting, Contract};
 use crate::{Error, Result};
 
@@ -13,6 +14,9 @@ pub(crate) struct Session {
     pub(crate) citus: bool,
     pub(crate) has_registry: bool,
     pub(crate) has_role_name: bool,
+    /// Whether a tenant in the control plane's context has to be signed, and whether we may have the key for it.
+    pub(crate) sealed: bool,
+    pub(crate) may_sign: bool,
     pub(crate) in_recovery: bool,
     pub(crate) privileged: bool,
 }
@@ -169,6 +173,7 @@ pub(crate) async fn load(
             .map_err(|what| Error::Configuration { what, hint: None })?,
         None => Acting::plain(context_setting),
     };
+    let acting = if session.sealed { acting.sealed(signer(connection, session).await?) } else { acting };
     let (tables, shared): (Vec<Table>, Vec<Table>) =
         all.into_iter().partition(|table| table.kind == "tenant");
     if let (Some(contract), true) = (contract, tables.is_empty()) {
@@ -189,6 +194,16 @@ pub(crate) async fn load(
         admins,
         elsewhere,
     })
+}
+
+/// What signs the context, where we may have the key.
+async fn signer(connection: &mut PgConnection, session: &Session) -> Result<Option<Signer>> {
+    if !session.may_sign {
+        return Ok(None);
+    }
+    let key: Option<String> =
+        sqlx::query_scalar("SELECT tenancy.signing_key()").fetch_one(connection).await?;
+    key.map(|key| key.parse()).transpose()
 }
 
 /// The tables that a contract names, whatever their columns are called.

@@ -12,6 +12,7 @@ use super::harden;
 use super::platform::{TableRow, explain, find};
 use super::protection::Step;
 use super::unfinished;
+use crate::context::Mode;
 use crate::{Error, Outcome, Result, audit};
 
 pub use super::protection::{Protection, TableKind, TableProtection};
@@ -34,6 +35,8 @@ pub struct Setup {
     /// Also what isolation stands on besides policies: references that carry the tenant, rows that never change hands,
     /// views that read as their caller, nothing for PUBLIC. Views and the database only where no table is named.
     pub harden: bool,
+    /// Whether a tenant in context has to be signed; as before where `None`.
+    pub context: Option<Mode>,
 }
 
 /// What an event trigger makes of a new table with a tenant column.
@@ -68,6 +71,7 @@ impl Default for Setup {
             tenant_columns: vec!["tenant_id".into()],
             on_new_table: None,
             harden: false,
+            context: None,
         }
     }
 }
@@ -125,6 +129,11 @@ pub async fn setup_observed(
             .map_err(|error| explain(error, "database"))?;
         database.extend(steps);
     }
+    if let Some(mode) = options.context {
+        let steps =
+            sqlx::query_file_as!(Step, "sql/context/change.sql", mode.as_str()).fetch_all(&mut *tx).await?;
+        database.extend(steps);
+    }
     tables.extend(database.told());
     let changed: Vec<&str> = tables
         .iter()
@@ -172,6 +181,12 @@ pub async fn plan(connection: &mut PgConnection, options: &Setup) -> Result<Prot
                 .fetch_all(&mut *connection)
                 .await
                 .map_err(|error| explain(error, "database"))?;
+        database.extend(steps);
+    }
+    if let Some(mode) = options.context {
+        let steps = sqlx::query_file_as!(Step, "sql/context/plan.sql", mode.as_str())
+            .fetch_all(&mut *connection)
+            .await?;
         database.extend(steps);
     }
     tables.extend(database.told());

@@ -441,6 +441,7 @@ async fn what_cannot_be_is_refused() {
     let hardened = db.refused(2, &["rls", "setup", "--online", "--harden"]);
     assert!(hardened["hint"].as_str().unwrap().contains("rls setup --harden"), "{hardened}");
     db.refused(2, &["rls", "setup", "--online", "--harden", "--print"]);
+    db.refused(2, &["rls", "setup", "--online", "--context", "sealed"]);
     db.refused(2, &["rls", "setup", "--online", "--lock-timeout", "0"]);
     db.refused(2, &["rls", "setup", "--retries", "3"]);
     db.refused(3, &["rls", "setup", "--online", "--table", "evnts"]);

@@ -1,6 +1,7 @@
 //! `tenantctl rls`.
 
 mod checks;
+mod context;
 mod contract;
 mod explain;
 mod mutate;
@@ -28,6 +29,9 @@ pub(crate) enum Verb {
     Checks(checks::Args),
     /// Explain a check: what an intruder does with the defect, how it is found and mended
     Explain(explain::Args),
+    /// The context that says which tenant a transaction serves: whether it has to be signed, and the keys
+    #[command(subcommand)]
+    Context(context::Verb),
     /// Isolation contracts: how a platform that this tool does not manage keeps its tenants apart
     #[command(subcommand)]
     Contract(contract::Verb),
@@ -41,6 +45,7 @@ impl Verb {
             Self::Verify(args) => (*args).run(app).await?,
             Self::Checks(args) => Box::new(args.run()),
             Self::Explain(args) => Box::new(args.run()?),
+            Self::Context(verb) => verb.run(app).await?,
             Self::Contract(verb) => verb.run(app).await?,
         })
     }

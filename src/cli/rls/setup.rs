@@ -3,6 +3,7 @@
 use clap::Args as ClapArgs;
 use serde::Serialize;
 use tenancy::config::Source;
+use tenancy::context::Mode;
 use tenancy::rls::online::{self, Pace};
 use tenancy::rls::setup::{self, NewTables, Protection, Setup};
 
@@ -34,6 +35,9 @@ pub(crate) struct Args {
     /// With --online: how often a step is tried again where others hold the table [default: 10]
     #[arg(long, value_name = "N", requires = "online")]
     retries: Option<u32>,
+    /// Which tenant a transaction may say that it serves [default: as before]
+    #[arg(long, value_name = "MODE", value_enum)]
+    context: Option<Context>,
     /// Print the SQL instead of running it
     #[arg(long, conflicts_with = "dry_run")]
     print: bool,
@@ -49,6 +53,23 @@ enum OnNewTable {
     Refuse,
     /// Nothing
     Off,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Context {
+    /// Any
+    Plain,
+    /// One that is signed with a key which the application role cannot read
+    Sealed,
+}
+
+impl From<Context> for Mode {
+    fn from(mode: Context) -> Self {
+        match mode {
+            Context::Plain => Self::Plain,
+            Context::Sealed => Self::Sealed,
+        }
+    }
 }
 
 impl From<OnNewTable> for NewTables {
@@ -83,6 +104,7 @@ impl Args {
             tenant_columns: self.tenant_column,
             on_new_table: self.on_new_table.map(NewTables::from),
             harden: self.harden,
+            context: self.context.map(Mode::from),
         };
         let done = |protection, script| Done {
             protection,

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use time::OffsetDateTime;
+
+use crate::context::{PREFIX, SETTING, Signer};
 use crate::db::quote::literal;
 use crate::rls::contract::{Context, Tenants, statement};
 
@@ -16,6 +19,29 @@ pub(crate) struct Acting {
     /// A user of tenant A, one of B, and one whom nobody knows.
     users: [String; 3],
     role: String,
+    seal: Seal,
+}
+
+/// Whether the control plane's own setting takes any tenant, or has to be signed.
+#[derive(Debug, Clone)]
+enum Seal {
+    None,
+    Signed(Signer),
+    /// Whoever verifies may not sign.
+    Locked,
+}
+
+/// A tenant in context that nobody signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Forgery {
+    /// The tenant alone.
+    Bare,
+    /// A token with another MAC.
+    Mac,
+    /// A token of tenant A's that says B.
+    Swapped,
+    /// A token that was good once.
+    Expired,
 }
 
 /// A value with placeholders in it.
@@ -37,7 +63,15 @@ impl Acting {
 
     fn new(settings: Vec<(String, Template)>, role: &str) -> Self {
         let users = std::array::from_fn(|_| uuid::Uuid::new_v4().to_string());
-        Self { settings, set: Vec::new(), prepare: Vec::new(), keys: None, users, role: role.into() }
+        Self {
+            settings,
+            set: Vec::new(),
+            prepare: Vec::new(),
+            keys: None,
+            users,
+            role: role.into(),
+            seal: Seal::None,
+        }
     }
 
     /// What a contract says, for one application role. The error names the key of the contract.
@@ -66,6 +100,62 @@ impl Acting {
         })
     }
 
+    /// The same for a control plane that takes signed tenants only: with the key, or without where whoever verifies may
+    /// not have it.
+    pub(crate) fn sealed(self, signer: Option<Signer>) -> Self {
+        if !self.uses(SETTING) {
+            return self;
+        }
+        Self { seal: signer.map_or(Seal::Locked, Seal::Signed), ..self }
+    }
+
+    /// Whether no transaction can be brought into a tenant's context.
+    pub(crate) fn is_locked(&self) -> bool {
+        matches!(self.seal, Seal::Locked)
+    }
+
+    /// Ways to claim tenant B without its signature, where one is needed and nothing else says who is there.
+    pub(crate) fn forgeries(&self) -> &'static [Forgery] {
+        match (&self.seal, self.settings.len()) {
+            (Seal::Signed(_), 1) => &[Forgery::Bare, Forgery::Mac, Forgery::Swapped, Forgery::Expired],
+            _ => &[],
+        }
+    }
+
+    /// The settings with a forged tenant B, for whom A's and B's keys are these.
+    pub(crate) fn forged(&self, forgery: Forgery, a: &str, b: &str) -> BTreeMap<String, String> {
+        let Seal::Signed(signer) = &self.seal else { return self.blank() };
+        let now = OffsetDateTime::now_utc();
+        // One that expired would be refused for that alone.
+        let late = now + time::Duration::days(36_500);
+        let token = match forgery {
+            Forgery::Bare => b.to_owned(),
+            Forgery::Mac => signer
+                .sign_until(b, late)
+                .chars()
+                .enumerate()
+                .map(|(at, c)| if (37..101).contains(&at) { '0' } else { c })
+                .collect(),
+            Forgery::Swapped => signer.sign_until(a, late).chars().take(PREFIX).chain(b.chars()).collect(),
+            Forgery::Expired => signer.sign_until(b, now - time::Duration::hours(1)),
+        };
+        self.settings.iter().map(|(name, _)| (name.clone(), token.clone())).collect()
+    }
+
+    /// Whether the context has to be signed.
+    pub(crate) fn is_sealed(&self) -> bool {
+        !matches!(self.seal, Seal::None)
+    }
+
+    /// A setting's value as SQL for a script that is run later: a tenant is signed anew.
+    pub(crate) fn expression(&self, value: &str) -> String {
+        let tenant = match &self.seal {
+            Seal::Signed(signer) => signer.tenant_of(value),
+            Seal::None | Seal::Locked => None,
+        };
+        tenant.map_or_else(|| literal(value), |tenant| format!("tenancy.sign_context({})", literal(tenant)))
+    }
+
     /// The setting that names the tenant, else the first.
     pub(crate) fn setting(&self) -> &str {
         let named = self.settings.iter().find(|(_, template)| template.names("{tenant}"));
@@ -89,7 +179,19 @@ impl Acting {
 
     /// The settings of a tenant: A (0), B (1) or one that nobody knows (2).
     pub(crate) fn tenant(&self, key: &str, which: usize) -> BTreeMap<String, String> {
-        self.with(key, self.users.get(which).map_or("", String::as_str))
+        let mut settings = self.with(key, self.users.get(which).map_or("", String::as_str));
+        for (name, value) in &mut settings {
+            *value = self.signed(name, value);
+        }
+        settings
+    }
+
+    /// The value of a setting, signed where it has to be.
+    fn signed(&self, setting: &str, value: &str) -> String {
+        match &self.seal {
+            Seal::Signed(signer) if setting.eq_ignore_ascii_case(SETTING) => signer.sign(value),
+            Seal::Signed(_) | Seal::None | Seal::Locked => value.to_owned(),
+        }
     }
 
     /// The settings with these values in the placeholders.
@@ -111,7 +213,11 @@ impl Acting {
 
     /// The statements that enter the tenant with that key, A (0) or B (1), as the platform runs them.
     pub(crate) fn enter(&self, key: &str, which: usize) -> Vec<String> {
-        self.filled(&self.set, key, which)
+        let user = self.users.get(which).map_or("", String::as_str);
+        let settings = self.settings.iter().zip(&self.set);
+        settings
+            .map(|((name, _), text)| in_statement(text, [&self.signed(name, key), user, self.role.as_str()]))
+            .collect()
     }
 
     /// The statements that make the user of A (0) or B (1) a member of the tenant with that key.

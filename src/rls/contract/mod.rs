@@ -11,7 +11,7 @@ use std::path::Path;
 use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub(crate) use acting::Acting;
+pub(crate) use acting::{Acting, Forgery};
 
 use crate::rls::ignore::Ignore;
 use crate::{Error, Result};

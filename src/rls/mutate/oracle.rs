@@ -10,7 +10,7 @@ use sqlx::{Executor, Row};
 
 use crate::Result;
 use crate::db::quote::{ident, literal, trusted};
-use crate::rls::mutate::weaken::{KEYS, Opening};
+use crate::rls::mutate::weaken::{CONTEXT, KEYS, Opening};
 use crate::rls::probe::Ground;
 
 /// What got through: what it was, and the statement.
@@ -106,6 +106,9 @@ impl<'a> Oracle<'a> {
         for (name, key) in KEYS.iter().zip(&self.ground.keys) {
             script = script.replace(name, &literal(key));
         }
+        let other = self.ground.context(1);
+        script = script
+            .replace(CONTEXT, &literal(other.get(self.ground.acting.setting()).map_or("", String::as_str)));
         if self.attempt(None, &stance, &actor, &script, None).await?.is_some_and(|count| count != "0") {
             self.note("several statements", &stance, &actor, &script);
         }
@@ -287,7 +290,7 @@ impl<'a> Oracle<'a> {
         let script = format!("SAVEPOINT trial;{statements};ROLLBACK TO trial;RELEASE trial");
         match self.connection.fetch_all(sqlx::raw_sql(trusted(script))).await {
             // The last row is that of the last SELECT.
-            Ok(rows) => Ok(rows.last().map(|row| row.try_get_unchecked(0)).transpose()?),
+            Ok(rows) => Ok(rows.last().map(|row| row.try_get_unchecked(0)).transpose()?.flatten()),
             Err(sqlx::Error::Database(_)) => {
                 self.connection.execute("ROLLBACK TO trial; RELEASE trial").await?;
                 Ok(None)

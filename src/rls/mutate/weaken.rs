@@ -69,6 +69,9 @@ pub(super) enum Opening {
 /// What stands for the keys of tenants A and B in a script, as literals.
 pub(super) const KEYS: [&str; 2] = ["<key of tenant A>", "<key of tenant B>"];
 
+/// What stands for the value of the setting that names tenant B, as a literal.
+pub(super) const CONTEXT: &str = "<context of tenant B>";
+
 /// One weakening.
 #[derive(Debug, Clone)]
 pub(super) struct Mutation {
@@ -265,7 +268,7 @@ impl Subject<'_> {
         let spied = format!(
             "CREATE FUNCTION pg_temp.tenancy_mutant() RETURNS trigger LANGUAGE plpgsql AS {spy}; CREATE TRIGGER \
              tenancy_mutant AFTER DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION pg_temp.tenancy_mutant(); SELECT \
-             pg_catalog.set_config({}, {b}, true); DELETE FROM {table} WHERE {tenant} = {b}; SELECT \
+             pg_catalog.set_config({}, {CONTEXT}, true); DELETE FROM {table} WHERE {tenant} = {b}; SELECT \
              (pg_catalog.current_setting('tenancy_mutant.seen', true) = {b}::text)::int",
             literal(self.setting),
             b = KEYS[1]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::db::quote::{ident, literal};
-use crate::rls::contract::Acting;
+use crate::rls::contract::{Acting, Forgery};
 use crate::rls::probe::commands::Extra;
 use crate::rls::probe::openers::Openers;
 use crate::rls::probe::row::Values;
@@ -23,6 +23,8 @@ pub(crate) enum Context {
     Garbage,
     /// It is a key of the right kind that no tenant has.
     Unknown,
+    /// It claims to be tenant B, and nobody signed that.
+    Forged(Forgery),
     /// Tenant A, who attacks.
     A,
     /// Tenant B, whose rows are attacked.
@@ -37,6 +39,10 @@ impl Context {
             Self::Hollow => "in a context that names nobody",
             Self::Garbage => "in the context 'not-a-tenant; --'",
             Self::Unknown => "in the context of a tenant that does not exist",
+            Self::Forged(Forgery::Bare) => "in a context that names tenant B without a signature",
+            Self::Forged(Forgery::Mac) => "in the context of tenant B with a forged signature",
+            Self::Forged(Forgery::Swapped) => "in the context of tenant B with the signature of tenant A's",
+            Self::Forged(Forgery::Expired) => "in a context of tenant B that has expired",
             Self::A => "in the context of tenant A",
             Self::B => "in the context of tenant B",
         }
@@ -134,7 +140,10 @@ impl Target<'_> {
         use Command::{Delete, Insert, MoveIn, MoveOut, OwnInsert, Read, Update};
         let mut all = Vec::new();
         let hollow = self.acting.hollow().map(|_| Context::Hollow);
-        for context in [Context::Empty, Context::Garbage, Context::Unknown].into_iter().chain(hollow) {
+        let forged = self.acting.forgeries().iter().map(|forgery| Context::Forged(*forgery));
+        for context in
+            [Context::Empty, Context::Garbage, Context::Unknown].into_iter().chain(hollow).chain(forged)
+        {
             all.extend(self.in_context(context, None, &[Read, Insert, Update, Delete]));
         }
         all.extend(self.in_context(Context::A, None, &[Read, Insert, Update, MoveOut, MoveIn, Delete]));
@@ -211,6 +220,7 @@ impl Target<'_> {
             Context::Hollow => self.acting.with("", ""),
             Context::Garbage => self.acting.with("not-a-tenant; --", "not-a-tenant; --"),
             Context::Unknown => self.acting.tenant(&self.tenants[2], 2),
+            Context::Forged(forgery) => self.acting.forged(forgery, &self.tenants[0], &self.tenants[1]),
             Context::A => self.acting.tenant(&self.tenants[0], 0),
             Context::B => self.acting.tenant(&self.tenants[1], 1),
         }

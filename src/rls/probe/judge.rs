@@ -132,6 +132,9 @@ fn classify(attack: &Attack, reads: bool) -> (&'static str, &'static str) {
     if attack.spoof.is_some() {
         return ("spoofable-bypass", "a session variable opens the table");
     }
+    if matches!(attack.context, Context::Forged(_)) {
+        return ("spoofable-bypass", "a tenant that nobody signed opens the table");
+    }
     if attack.context != Context::A && !is_extra(attack.command) {
         return ("fails-open", "without a tenant in context rows are reached");
     }

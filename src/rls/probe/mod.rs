@@ -197,6 +197,8 @@ fn impossible(session: &Session, scope: &Scope) -> Option<String> {
         Some(format!("{} bypasses row-level security", scope.app.name))
     } else if session.in_recovery {
         Some("the server is a standby: nothing can be written, not even to be rolled back".into())
+    } else if scope.acting.is_locked() {
+        Some("the context is sealed, and whoever verifies has no key that signs it".into())
     } else {
         None
     }

@@ -46,7 +46,7 @@ fn test(target: &Target<'_>, attack: &Attack, item: &Item, outcome: &Outcome) ->
     let attempt = format!(
         "pg_temp.attempt({}, {}, {}, {}, {})",
         literal(target.role),
-        literal(&serde_json::Value::from_iter(item.settings.clone()).to_string()),
+        settings(target, item),
         array(&item.prep),
         array(&item.attempts),
         question.map_or("NULL".into(), |question| literal(&question))
@@ -64,6 +64,19 @@ fn test(target: &Target<'_>, attack: &Attack, item: &Item, outcome: &Outcome) ->
     } else {
         format!("matches({attempt}, '^(refused|.0, 0.)$', {words})")
     })
+}
+
+/// The settings as SQL; a tenant is signed when the test runs.
+fn settings(target: &Target<'_>, item: &Item) -> String {
+    if !target.acting.is_sealed() {
+        return literal(&serde_json::Value::from_iter(item.settings.clone()).to_string());
+    }
+    let pairs: Vec<String> = item
+        .settings
+        .iter()
+        .map(|(name, value)| format!("{}, {}", literal(name), target.acting.expression(value)))
+        .collect();
+    format!("pg_catalog.jsonb_build_object({})", pairs.join(", "))
 }
 
 fn array(statements: &[String]) -> String {

@@ -127,10 +127,17 @@ impl Batch<'_> {
         }
         lines.push("-- The attack".into());
         let mut say = |statement: &str| lines.push(format!("{statement};"));
-        say(&format!("SET LOCAL ROLE {}", ident(&shown.role)));
+        let acting = seeder.acting;
+        let mut context = vec![format!("SET LOCAL ROLE {}", ident(&shown.role))];
         for (name, value) in &shown.settings {
-            say(&format!("SELECT pg_catalog.set_config({}, {}, true)", literal(name), literal(value)));
+            let value = acting.expression(value);
+            context.push(format!("SELECT pg_catalog.set_config({}, {value}, true)", literal(name)));
         }
+        if acting.is_sealed() {
+            // The role may not sign.
+            context.rotate_left(1);
+        }
+        context.iter().for_each(|statement| say(statement));
         say(&shown.statement);
         if let Some(rows) = &shown.rows {
             say("RESET ROLE");

@@ -1,0 +1,2 @@
+-- Whether the context has to be signed.
+SELECT tenancy.context_mode() AS "mode!"
