@@ -59,7 +59,9 @@ class Platform:
         self.server, self.jwt = server, jwt
         self.url = urlunsplit((parts.scheme, parts.netloc, "/peers", parts.query, ""))
         prelude = SUPABASE if jwt else ""
-        self.psql(self.server, "DROP DATABASE IF EXISTS peers", "CREATE DATABASE peers")
+        # What a run that was cut short left is in the way.
+        self.drop()
+        self.psql(self.server, "CREATE DATABASE peers")
         self.psql(self.url, *([prelude] if jwt else []), self.named((CORPUS / "base.sql").read_text()), self.named(sql))
 
     def named(self, text):
@@ -76,7 +78,7 @@ class Platform:
                 raise RuntimeError(f"{done.stderr}\n{script}")
 
     def drop(self):
-        self.psql(self.server, "DROP DATABASE peers")
+        self.psql(self.server, "DROP DATABASE IF EXISTS peers")
         names = "rolname ~ '^corpus_' OR rolname IN ('anon', 'authenticated', 'authenticator', 'service_role')"
         self.psql(self.server, f"DO $$ DECLARE n text; BEGIN FOR n IN SELECT rolname FROM pg_roles WHERE {names} LOOP "
                                "EXECUTE format('DROP ROLE %I', n); END LOOP; END $$")

@@ -10,6 +10,19 @@ CREATE ROLE authenticated NOLOGIN NOINHERIT;
 CREATE ROLE service_role NOLOGIN NOINHERIT BYPASSRLS;
 
 CREATE SCHEMA extensions;
+-- Installed in every project, where this server has them; files that need what it lacks say so themselves.
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOR name IN SELECT e.name FROM pg_catalog.pg_available_extensions e WHERE e.name IN ('pgcrypto', 'uuid-ossp') LOOP
+        BEGIN
+            EXECUTE pg_catalog.format('CREATE EXTENSION %I SCHEMA extensions', name);
+        EXCEPTION WHEN OTHERS THEN
+            RAISE NOTICE 'extension % cannot be installed here: %', name, SQLERRM;
+        END;
+    END LOOP;
+END $$;
 CREATE SCHEMA auth;
 CREATE SCHEMA storage;
 GRANT USAGE ON SCHEMA public, extensions, auth, storage TO anon, authenticated, service_role;

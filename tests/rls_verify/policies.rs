@@ -261,3 +261,22 @@ async fn no_policy_for_a_command_that_is_not_granted_is_quiet() {
     .await;
     assert_quiet(&report);
 }
+
+/// Of two settings the one that is there, as PostgREST has them: nothing is shown where neither is. A third value is.
+#[tokio::test]
+async fn a_choice_of_two_settings_is_no_answer_and_a_third_value_is() {
+    let setting = |name: &str| format!("nullif(current_setting('{name}', true), '')");
+    for (third, expected) in [("", false), (", '00000000-0000-0000-0000-000000000001'", true)] {
+        let database = super::database(&format!(
+            "ALTER POLICY tenant_isolation ON public.tickets USING (tenant_id =
+                 coalesce({}, ({}::jsonb ->> 'tenant'){third})::uuid)",
+            setting("app.current_tenant_id"),
+            setting("app.claims")
+        ))
+        .await;
+        let options = tenancy::rls::Options { probes: false, ..tenancy::rls::Options::default() };
+        let report = super::verify(&database, &options).await.expect("a report");
+        let found = report.findings.iter().any(|finding| finding.check == "fails-open");
+        assert_eq!(found, expected, "{report:#?}");
+    }
+}

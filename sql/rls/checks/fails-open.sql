@@ -16,12 +16,17 @@ WITH policy AS (
 ),
 -- Most policies say the same: each text is read once.
 distinct_text AS MATERIALIZED (
-    SELECT DISTINCT text FROM policy
+    SELECT DISTINCT text,
+           -- Of two settings the one that is there, and nothing after them: no answer where neither is.
+           regexp_replace(text, 'coalesce\(\s*(nullif\(\s*[a-z_.]*current_setting\([^()]*\),\s*''''[^,()]*\)[^,;]{0,40},'
+                                || '\s*\(*\s*nullif\(\s*[a-z_.]*current_setting\([^()]*\),\s*''''[^,()]*\))(?![^,;]{0,60},)',
+                          '(\1', 'gi') AS plain
+      FROM policy
 ),
 open AS (
     SELECT x.text
       FROM distinct_text x
-     WHERE x.text ~* 'coalesce\([^;]{0,60}(current_setting|current_tenant)'
+     WHERE x.plain ~* 'coalesce\([^;]{0,60}(current_setting|current_tenant)'
         OR x.text ~* '(current_setting|current_tenant)[^;]{0,60}\mis null\M'
         OR x.text ~* '(current_setting|current_tenant)[a-z_]*\([^)]*\)\)*\s*=\s*'''''
 )
