@@ -10,6 +10,7 @@ use crate::common::database;
 mod doors;
 mod guard;
 mod harden;
+mod keys;
 mod roles;
 mod state;
 mod teardown;

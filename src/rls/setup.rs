@@ -30,7 +30,7 @@ pub struct Setup {
     pub tenant_columns: Vec<String>,
     /// What becomes of tables that are created from now on; as before where `None`.
     pub on_new_table: Option<NewTables>,
-    /// Also what isolation stands on besides policies: references that carry the tenant, rows that never change hands,
+    /// Also what isolation stands on besides policies: references and unique keys that carry the tenant, rows that never change hands,
     /// views that read as their caller, nothing for PUBLIC. Views and the database only where no table is named.
     pub harden: bool,
 }
@@ -105,7 +105,10 @@ pub async fn setup_observed(
     }
     let mut database = TableProtection::new("database".into(), TableKind::Database);
     if options.harden {
-        // Once all are registered: a reference is between two of them.
+        // Once all are registered: a reference is between two of them, and its key comes before it.
+        for (target, table) in targets.iter().zip(&mut tables).filter(|(target, _)| target.is_tenant()) {
+            table.extend(harden::unique_keys(&mut *tx, target.relation, &target.name).await?);
+        }
         for (target, table) in targets.iter().zip(&mut tables).filter(|(target, _)| target.is_tenant()) {
             table.extend(harden::relation(&mut *tx, target.relation, &target.name).await?);
         }
