@@ -86,6 +86,9 @@ DECLARE
 BEGIN
     SELECT k.*, c.tenant_column AS own, r.tenant_column AS theirs, oc.attnum AS own_number, tc.attnum AS their_number,
            oc.atttypid AS own_type, tc.atttypid AS their_type, tc.attnotnull AND oc.attnotnull AS not_null,
+           -- What can be compared: integers of any size, text and varchar, a domain as what it is made of.
+           (SELECT t.typcategory FROM pg_type t WHERE t.oid = oc.atttypid) AS own_sort,
+           (SELECT t.typcategory FROM pg_type t WHERE t.oid = tc.atttypid) AS their_sort,
            -- PostgreSQL 18 and later.
            coalesce((to_jsonb(k) ->> 'conperiod')::boolean, false) AS period,
            coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true) AS enforced,
@@ -123,7 +126,7 @@ BEGIN
     in_the_way := CASE
         WHEN key.own_number = ANY (key.conkey) OR key.their_number = ANY (key.confkey)
             THEN 'a tenant column in it stands for something else'
-        WHEN key.own_type <> key.their_type THEN format('the tenant columns are of types %s and %s',
+        WHEN key.own_sort <> key.their_sort THEN format('the tenant columns are of types %s and %s',
             format_type(key.own_type, NULL), format_type(key.their_type, NULL))
         -- A row without a tenant would be held to no reference at all.
         WHEN NOT key.not_null THEN 'a tenant column is nullable'
@@ -225,7 +228,7 @@ BEGIN
                   JOIN pg_operator o ON o.oid = a.amopopr AND o.oprname = '='
                   JOIN pg_namespace s ON s.oid = o.oprnamespace
                  WHERE f.opcmethod = x.relam AND f.opcdefault
-                   AND f.opcintype = (CASE z.base_type WHEN 'varchar'::regtype THEN 'text'::regtype ELSE z.base_type END)) AS equal
+                   AND f.opcintype = (CASE z.oid WHEN 'varchar'::regtype THEN 'text'::regtype ELSE z.oid END)) AS equal
           FROM pg_index i
           JOIN pg_class c ON c.oid = i.indrelid
           JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -235,7 +238,7 @@ BEGIN
           JOIN pg_am m ON m.oid = x.relam
           LEFT JOIN pg_constraint k ON k.conrelid = i.indrelid AND k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')
           CROSS JOIN LATERAL (SELECT (i.indkey::int2[])[0:i.indnkeyatts - 1] AS columns) y
-          CROSS JOIN LATERAL tenancy.tenant_term(p_relation, r.tenant_column) z
+          CROSS JOIN LATERAL (SELECT coalesce(nullif(b.typbasetype, 0), b.oid) AS oid FROM pg_type b WHERE b.oid = t.atttypid) z
          WHERE i.indrelid = p_relation AND (i.indisunique OR i.indisexclusion) AND i.indisvalid
            -- In an exclusion constraint the tenant counts where it is compared for equality.
            AND NOT EXISTS (SELECT FROM unnest(y.columns, k.conexclop) u (attnum, operator)

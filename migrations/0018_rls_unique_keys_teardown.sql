@@ -266,6 +266,9 @@ BEGIN
         SELECT 7.2, p.object, 'note', NULL, format('unique key %I goes on carrying the tenant: %s', p.object, p.in_the_way)
           FROM replaced p WHERE p.in_the_way IS NOT NULL
         UNION ALL
+        SELECT 7.3, '', 'note', NULL, format('%I cannot see all rows yet: a key with values that tenants have in common will stay', me.rolname)
+         WHERE row_security_active(target) AND EXISTS (SELECT FROM replaced p WHERE p.in_the_way IS NULL)
+        UNION ALL
         SELECT 8, l.object, CASE WHEN l.detail ~ '^FOREIGN' THEN 'foreign_key' ELSE 'key' END,
                CASE l.kind WHEN 'index' THEN l.detail ELSE format('ALTER TABLE %s ADD CONSTRAINT %I %s', name, l.object, l.detail) END, NULL
           FROM lost l WHERE l.kind IN ('constraint', 'index')

@@ -12,6 +12,7 @@ mod guard;
 mod harden;
 mod keys;
 mod roles;
+mod schema;
 mod state;
 mod teardown;
 

@@ -69,11 +69,20 @@ async fn keys(pool: &PgPool) -> Vec<String> {
     .unwrap()
 }
 
+/// Sorts that came with PostgreSQL 18.
+const NEWER: &str = "
+    CREATE TABLE priced (tenant_id uuid NOT NULL, item text, during daterange, PRIMARY KEY (item, during WITHOUT OVERLAPS));
+    ALTER TABLE kid ADD CONSTRAINT unenforced FOREIGN KEY (email) REFERENCES kinds (email) NOT ENFORCED;";
+
 #[tokio::test]
 async fn keys_of_every_sort_carry_the_tenant() {
     let db = Database::with_acme("free").await;
     let pool = db.pool();
     exec(&pool, KEYS).await;
+    let newer: bool = db.sql("SHOW server_version_num") >= "180000".to_owned();
+    if newer {
+        exec(&pool, NEWER).await;
+    }
     let before = keys(&pool).await;
     let done = set_up(&pool, &hardened()).await.unwrap();
     let told = notes(&done, "public.kinds");
@@ -84,7 +93,7 @@ async fn keys_of_every_sort_carry_the_tenant() {
         ),
         "{told:#?}"
     );
-    for (name, definition) in [
+    let mut expected = vec![
         ("kinds_email_key", "UNIQUE (tenant_id, email)"),
         (
             "Num \"x",
@@ -115,7 +124,14 @@ async fn keys_of_every_sort_carry_the_tenant() {
             "entry_at_seq_fkey",
             "FOREIGN KEY (tenant_id, at, seq) REFERENCES log(tenant_id, at, seq) ON DELETE CASCADE",
         ),
-    ] {
+    ];
+    if newer {
+        expected.extend([
+            ("priced_pkey", "PRIMARY KEY (tenant_id, item, during WITHOUT OVERLAPS)"),
+            ("unenforced", "FOREIGN KEY (tenant_id, email) REFERENCES kinds(tenant_id, email) NOT ENFORCED"),
+        ]);
+    }
+    for (name, definition) in expected {
         let found: Vec<String> = sqlx::query_scalar(
             "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = $1 AND conparentid = 0",
         )
@@ -153,4 +169,297 @@ async fn keys_of_every_sort_carry_the_tenant() {
 
     db.tenantctl(&["rls", "teardown", "--yes"]).expect(0);
     assert_eq!(keys(&pool).await, before);
+}
+
+#[tokio::test]
+async fn tenants_can_have_the_same_values_and_nobody_two() {
+    let pool = platform(KEYS).await;
+    set_up(&pool, &hardened()).await.unwrap();
+    for tenant in [A, B] {
+        exec(
+            &pool,
+            format!(
+                "INSERT INTO kinds (id, num, tenant_id, email, b, room, during)
+                     VALUES ({id}, {id}, '{tenant}', 'e', 1, 1, '[2026-01-01, 2026-01-03)');
+                 INSERT INTO \"s 2\".\"Na'tural\" (\"co\"\"de\", tenant_id) VALUES ('c', '{tenant}');
+                 INSERT INTO kid (id, tenant_id, par, email) VALUES ({id}, '{tenant}', 'c', 'e')",
+                id = if tenant == A { 1 } else { 2 }
+            ),
+        )
+        .await;
+    }
+    exec(&pool, format!("INSERT INTO kinds (id, num, tenant_id, email, b) VALUES (3, 3, '{B}', 'only', 2)"))
+        .await;
+    let insert = |values: &str| {
+        format!(
+            "INSERT INTO kinds (id, num, tenant_id, email, b, room, during) VALUES (9, 9, '{A}', {values})"
+        )
+    };
+    assert_eq!(app(&pool, A, &insert("'e', 9, NULL, NULL")).await, Err("23505".into()));
+    assert_eq!(app(&pool, A, &insert("'f', 9, 1, '[2026-01-02, 2026-01-04)'")).await, Err("23P01".into()));
+    assert_eq!(app(&pool, A, &insert("'only', 2, 1, '[2026-01-03, 2026-01-04)'")).await, Ok(1));
+    assert_eq!(
+        app(
+            &pool,
+            A,
+            &(insert("'e', 9, NULL, NULL") + " ON CONFLICT (tenant_id, email) DO UPDATE SET x = 'y'")
+        )
+        .await,
+        Ok(1)
+    );
+    assert_eq!(app(&pool, A, "UPDATE kid SET email = 'only'").await, Err("23503".into()));
+    // Actions of references stay within the tenant, and leave the tenant as it is.
+    exec(
+        &pool,
+        format!(
+            "ALTER TABLE kid DROP CONSTRAINT later; DELETE FROM \"s 2\".\"Na'tural\" WHERE tenant_id = '{A}'"
+        ),
+    )
+    .await;
+    let left: Vec<(i32, Option<String>)> =
+        sqlx::query_as("SELECT id, par FROM kid WHERE tenant_id IS NOT NULL ORDER BY id")
+            .fetch_all(&pool)
+            .await
+            .unwrap();
+    assert_eq!(left, [(1, None), (2, Some("c".to_owned()))]);
+}
+
+#[tokio::test]
+async fn what_tenants_have_in_common_by_then_keeps_its_key() {
+    let db = Database::with_acme("free").await;
+    db.tenantctl(&["tenant", "create", "Other", "--plan", "free"]).expect(0);
+    let pool = db.pool();
+    exec(&pool, KEYS).await;
+    let before = keys(&pool).await;
+    set_up(&pool, &hardened()).await.unwrap();
+    exec(
+        &pool,
+        "INSERT INTO kinds (id, num, tenant_id, email, b, room, during)
+             SELECT n, n, id, 'e', n, 1, '[2026-01-01, 2026-01-03)' FROM (SELECT id, row_number() OVER () n FROM tenancy.tenants) t;
+         INSERT INTO kid (id, tenant_id, email) SELECT n, id, 'e' FROM (SELECT id, row_number() OVER () n FROM tenancy.tenants) t",
+    )
+    .await;
+    let script = db.tenantctl(&["rls", "teardown", "--print"]).expect(0).stdout;
+    let torn = db.json(&["rls", "teardown", "--yes"]);
+    let told = |name: &str| {
+        let tables = torn["tables"].as_array().unwrap();
+        tables.iter().find(|table| table["table"] == name).unwrap()["notes"].as_array().unwrap().clone()
+    };
+    let kinds: Vec<_> = told("public.kinds").iter().map(|note| note.as_str().unwrap().to_owned()).collect();
+    assert_eq!(
+        kinds[0],
+        "unique key booked goes on carrying the tenant: tenants have a value in common by now (SELECT a, b FROM \
+         (SELECT tableoid, ctid, room AS c1, during AS c2 FROM ONLY public.kinds WHERE (room > 0)) a JOIN \
+         (SELECT tableoid, ctid, room AS c1, during AS c2 FROM ONLY public.kinds WHERE (room > 0)) b \
+         ON (a.tableoid, a.ctid) < (b.tableoid, b.ctid) AND a.c1 OPERATOR(pg_catalog.=) b.c1 AND a.c2 OPERATOR(pg_catalog.&&) b.c2)"
+    );
+    assert_eq!(kinds.len(), 3, "and {:?}", &kinds[1..]);
+    assert!(script.contains("-- note: unique key kinds_email_key goes on carrying the tenant"), "{script}");
+    // Each note has a query that shows the rows.
+    for note in &kinds {
+        let query = note.split_once(" (SELECT ").unwrap().1.strip_suffix(')').unwrap();
+        assert_eq!(
+            sqlx::raw_sql(AssertSqlSafe(format!("SELECT {query}"))).fetch_all(&pool).await.unwrap().len(),
+            1,
+            "{note}"
+        );
+    }
+    assert_eq!(
+        db.sql("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname IN ('kid_email_fkey', 'Na''tural_pkey') ORDER BY 1"),
+        "FOREIGN KEY (tenant_id, email) REFERENCES kinds(tenant_id, email) ON DELETE CASCADE\nPRIMARY KEY (\"co\"\"de\")"
+    );
+    assert_eq!(db.sql("SELECT count(*) FROM tenancy.protected_tables"), "0");
+    // Mended, the same again brings the rest back.
+    exec(&pool, "DELETE FROM kid; DELETE FROM kinds").await;
+    db.tenantctl(&["rls", "teardown", "--yes"]).expect(0);
+    assert_eq!(keys(&pool).await, before);
+}
+
+#[tokio::test]
+async fn one_table_is_torn_down_before_the_others() {
+    let db = Database::migrated().await;
+    db.sql(KEYS);
+    let pool = db.pool();
+    let before = keys(&pool).await;
+    set_up(&pool, &hardened()).await.unwrap();
+    let torn = db.json(&["rls", "teardown", "--table", "kid", "--yes"]);
+    assert!(
+        torn["tables"][0]["notes"].to_string().contains(
+            "reference kid_email_fkey goes on carrying the tenant: it is as before once the key of public.kinds is"
+        ),
+        "{torn}"
+    );
+    db.tenantctl(&["rls", "teardown", "--table", "kinds", "--yes"]).expect(0);
+    assert_eq!(
+        db.sql("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'kid_email_fkey'"),
+        "FOREIGN KEY (email) REFERENCES kinds(email) ON DELETE CASCADE"
+    );
+    db.tenantctl(&["rls", "teardown", "--yes"]).expect(0);
+    assert_eq!(keys(&pool).await, before);
+
+    // The scripts of a setup and of a teardown do the same.
+    let print = |arguments: &[&str], name: &str| {
+        let file = std::env::temp_dir().join(format!("tenancy-keys-{}-{name}.sql", std::process::id()));
+        std::fs::write(&file, db.tenantctl(arguments).expect(0).stdout).unwrap();
+        file
+    };
+    let set_up_again = print(&["rls", "setup", "--harden", "--print"], "setup");
+    db.psql(&["--file", set_up_again.to_str().unwrap()]).expect(0);
+    assert!(!set_up(&pool, &hardened()).await.unwrap().changed());
+    std::fs::remove_file(set_up_again).unwrap();
+}
+
+#[tokio::test]
+async fn the_script_of_a_teardown_does_the_same() {
+    let db = Database::migrated().await;
+    db.sql(KEYS);
+    let pool = db.pool();
+    let before = keys(&pool).await;
+    set_up(&pool, &hardened()).await.unwrap();
+    let file = std::env::temp_dir().join(format!("tenancy-keys-{}-teardown.sql", std::process::id()));
+    std::fs::write(&file, db.tenantctl(&["rls", "teardown", "--print"]).expect(0).stdout).unwrap();
+    db.psql(&["--file", file.to_str().unwrap()]).expect(0);
+    std::fs::remove_file(file).unwrap();
+    let after: Vec<_> = keys(&pool)
+        .await
+        .into_iter()
+        .filter(|line| !before.contains(line) && !line.ends_with(" right"))
+        .collect();
+    assert_eq!(after, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_cannot_carry_the_tenant_says_why() {
+    let pool = platform(
+        "CREATE EXTENSION btree_gist;
+         CREATE TABLE nullable (tenant_id uuid, code text PRIMARY KEY);
+         INSERT INTO nullable VALUES (NULL, 'a');
+         CREATE TABLE referred (tenant_id uuid NOT NULL, code text UNIQUE, other text UNIQUE, fine text UNIQUE);
+         CREATE TABLE \"no tenant\" (id int PRIMARY KEY, code text REFERENCES referred (code));
+         CREATE TABLE refers (id int PRIMARY KEY, tenant_id uuid NOT NULL, fine text REFERENCES referred (fine),
+                              other text REFERENCES referred (other) ON UPDATE SET NULL);
+         CREATE TABLE grouped (tenant_id uuid NOT NULL, name text PRIMARY KEY, x text);
+         CREATE VIEW by_name AS SELECT name, x FROM grouped GROUP BY name;
+         CREATE TABLE excluded (tenant_id uuid NOT NULL, h text, EXCLUDE USING hash (h WITH =),
+                                r text, EXCLUDE USING gist (tenant_id WITH <>, r WITH =));
+         CREATE TABLE ident (tenant_id uuid NOT NULL, at date NOT NULL, UNIQUE (at)) PARTITION BY RANGE (at);
+         CREATE TABLE ident_1 PARTITION OF ident FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+         ALTER TABLE ident_1 REPLICA IDENTITY USING INDEX ident_1_at_key;",
+    )
+    .await;
+    for table in ["referred", "refers"] {
+        exec(&pool, format!("ALTER TABLE {table} ADD x text")).await;
+    }
+    exec(&pool, format!("INSERT INTO referred (tenant_id, fine) VALUES ('{A}', 'f'); INSERT INTO refers VALUES (1, '{B}', 'f')")).await;
+    let done = set_up(&pool, &hardened()).await.unwrap();
+    let reasons = |table: &str| -> Vec<String> {
+        notes(&done, table)
+            .iter()
+            .filter_map(|note| note.strip_prefix("unique key "))
+            .map(|note| note.replace(" does not carry the tenant, and cannot: ", ": "))
+            .collect()
+    };
+    assert_eq!(
+        reasons("public.nullable"),
+        ["nullable_pkey: it is the primary key, and the tenant column is nullable"]
+    );
+    assert_eq!(
+        reasons("public.referred"),
+        [
+            "referred_code_key: reference \"no tenant_code_fkey\" of public.\"no tenant\" cannot (public.\"no tenant\" is no tenant's table)",
+            "referred_fine_key: reference refers_fine_fkey of public.refers cannot (1 row points at a row of another tenant \
+             (SELECT c.* FROM public.refers c JOIN public.referred p ON c.fine = p.fine WHERE c.tenant_id IS DISTINCT FROM p.tenant_id))",
+            "referred_other_key: reference refers_other_fkey of public.refers cannot (its ON UPDATE action would reset the tenant)",
+        ]
+    );
+    assert_eq!(reasons("public.grouped"), ["grouped_pkey: view public.by_name depends on it"]);
+    assert_eq!(
+        reasons("public.excluded"),
+        [
+            "excluded_h_excl: an index of method hash has one column",
+            "excluded_tenant_id_r_excl: it compares the tenant with another operator"
+        ]
+    );
+    assert_eq!(reasons("public.ident"), ["ident_at_key: it is the replica identity of a partition"]);
+
+    // What stays is a finding still, of these and no others.
+    let report = verify(&pool.connect_options(), &Options::default()).await.unwrap();
+    let mut found: Vec<_> = report
+        .findings
+        .iter()
+        .filter(|finding| finding.check == "unique-crosses")
+        .filter_map(|finding| finding.message.split_once(" does not")?.0.split(' ').next_back())
+        .collect();
+    found.sort_unstable();
+    assert_eq!(
+        found,
+        [
+            "excluded_h_excl",
+            "excluded_tenant_id_r_excl",
+            "grouped_pkey",
+            "ident_at_key",
+            "nullable_pkey",
+            "referred_code_key",
+            "referred_fine_key",
+            "referred_other_key"
+        ]
+    );
+    // The reason gone, the key follows.
+    exec(&pool, "DELETE FROM refers; DROP VIEW by_name").await;
+    let done = set_up(&pool, &hardened()).await.unwrap();
+    assert_eq!(notes(&done, "public.grouped").len(), 1);
+    assert!(notes(&done, "public.grouped")[0].contains("holds within each tenant"));
+    assert!(
+        notes(&done, "public.referred")
+            .iter()
+            .any(|note| note.starts_with("unique key referred_fine_key holds"))
+    );
+}
+
+#[tokio::test]
+async fn an_owner_who_sees_no_rows_gives_back_what_it_can() {
+    let db = Database::migrated().await;
+    let role = format!("{}_keys", db.name);
+    db.sql(&format!(
+        "CREATE ROLE {role} LOGIN IN ROLE tenancy_owner;
+         GRANT CREATE, USAGE ON SCHEMA public TO {role} WITH GRANT OPTION;
+         SET SESSION AUTHORIZATION {role};
+         CREATE TABLE own (id int PRIMARY KEY, tenant_id uuid, email text UNIQUE, name text UNIQUE)"
+    ));
+    let pool = db.pool();
+    let mut connection = pool.acquire().await.unwrap();
+    let become_it = format!("SET SESSION AUTHORIZATION {role}");
+    sqlx::raw_sql(AssertSqlSafe(become_it.clone())).execute(&mut *connection).await.unwrap();
+    let options = Setup { tables: vec!["own".into()], ..hardened() };
+    setup(&mut connection, &options).await.unwrap();
+    let definitions = "SELECT string_agg(pg_get_constraintdef(oid), '; ' ORDER BY conname) FROM pg_constraint
+                        WHERE conrelid = 'own'::regclass AND contype = 'u'";
+    assert_eq!(db.sql(definitions), "UNIQUE (tenant_id, email); UNIQUE (tenant_id, name)");
+    db.sql(
+        "SET session_replication_role = replica;
+         INSERT INTO own SELECT n, gen_random_uuid(), 'same', n FROM generate_series(1, 2) n",
+    );
+    let planned: Vec<String> = sqlx::query_scalar(
+        "SELECT note FROM tenancy.removal('own') WHERE note LIKE '%cannot see all rows yet%'",
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .unwrap();
+    assert_eq!(planned.len(), 1);
+    let told: Vec<String> =
+        sqlx::query_scalar("SELECT note FROM tenancy.dismantle('own') WHERE note LIKE 'unique key%'")
+            .fetch_all(&mut *connection)
+            .await
+            .unwrap();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].starts_with(
+            "unique key own_email_key goes on carrying the tenant: tenants have a value in common"
+        ),
+        "{told:?}"
+    );
+    assert_eq!(db.sql(definitions), "UNIQUE (tenant_id, email); UNIQUE (name)");
+    drop(connection);
+    pool.close().await;
+    db.sql(&format!("DROP OWNED BY {role} CASCADE; DROP TABLE IF EXISTS own; DROP ROLE {role}"));
 }
