@@ -122,13 +122,15 @@ BEGIN
         WHEN rows = 1 THEN 'tenants have a value in common' ELSE format('tenants have %s values in common', rows) END, collisions) END;
 END $$;
 
--- The keys of a table that hardening replaced: with the statement, or what follows the constraint's name, of what was there.
+-- The keys of a table that hardening replaced: with the statement, or what follows the constraint's name, of what was there,
+-- and the columns that references to it had, where it can have any.
 CREATE FUNCTION tenancy.replaced_keys(p_relation regclass)
-RETURNS TABLE (kind text, object text, index regclass, was text, as_left boolean)
+RETURNS TABLE (kind text, object text, index regclass, was text, as_left boolean, columns int2[])
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT m.kind, m.object, x.oid::regclass,
            regexp_replace(l.detail, '^(CREATE UNIQUE INDEX ' || regexp_replace(quote_ident(l.object), '([^[:alnum:]_])', '\\\1', 'g') || ' ON) ONLY ', '\1 '),
-           m.detail = f.detail
+           m.detail = f.detail, CASE WHEN i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
+           THEN ARRAY(SELECT a FROM unnest((i.indkey::int2[])[1:i.indnkeyatts - 1]) a ORDER BY a) END
       FROM tenancy.isolation_changes m
       JOIN tenancy.isolation_changes l ON l.relation = m.relation AND l.kind = m.kind AND l.object = m.object AND l.taken
       JOIN pg_class c ON c.oid = m.relation
@@ -178,17 +180,35 @@ BEGIN
           JOIN tenancy.isolation_changes h ON h.relation = target AND h.kind = 'constraint' AND h.object = k.conname AND NOT h.taken
           JOIN pg_class c ON c.oid = k.confrelid
           JOIN pg_namespace n ON n.oid = c.relnamespace
+          CROSS JOIN LATERAL (SELECT ARRAY(SELECT a FROM unnest(k.confkey[2:]) a ORDER BY a) AS columns) y
           CROSS JOIN LATERAL (
-            SELECT p.in_the_way FROM replaced p WHERE k.confrelid = target AND p.index = k.conindid
+            (SELECT p.in_the_way FROM replaced p WHERE k.confrelid = target AND p.columns = y.columns
+              ORDER BY p.index <> k.conindid, p.in_the_way IS NOT NULL LIMIT 1)
             UNION ALL
-            SELECT NULL FROM tenancy.replaced_keys(k.confrelid) p WHERE k.confrelid <> target AND p.index = k.conindid) x
+            (SELECT NULL FROM tenancy.replaced_keys(k.confrelid) p WHERE k.confrelid <> target AND p.columns = y.columns LIMIT 1)) x
          WHERE k.conrelid = target AND k.contype = 'f' AND k.conparentid = 0
+    ),
+    -- References to this table that setup made, and the key that decides on them.
+    referring AS MATERIALIZED (
+        SELECT k.conrelid, k.conname, k.conindid, l.detail, format('%I.%I', n.nspname, c.relname) AS name,
+               p.index IS NOT NULL AS bound, p.in_the_way
+          FROM pg_constraint k
+          JOIN pg_class c ON c.oid = k.conrelid
+          JOIN pg_namespace n ON n.oid = c.relnamespace
+          JOIN tenancy.isolation_changes h ON h.relation = k.conrelid AND h.kind = 'constraint' AND h.object = k.conname AND NOT h.taken
+          LEFT JOIN tenancy.isolation_changes l ON l.relation = k.conrelid AND l.kind = 'constraint' AND l.object = k.conname AND l.taken
+          LEFT JOIN LATERAL (SELECT p.* FROM replaced p WHERE p.columns = ARRAY(SELECT a FROM unnest(k.confkey[2:]) a ORDER BY a)
+                              ORDER BY p.index <> k.conindid, p.in_the_way IS NOT NULL LIMIT 1) p ON true
+         WHERE k.confrelid = target AND k.contype = 'f' AND k.conparentid = 0
     ),
     -- What stays for now, and so does what is known of it.
     kept AS (
         SELECT p.kind, p.object FROM replaced p WHERE p.in_the_way IS NOT NULL
         UNION ALL
         SELECT 'constraint', b.object FROM bound b WHERE b.in_the_way IS NOT NULL OR b.relation <> ALL (target || gone)
+        UNION ALL
+        SELECT 'constraint', k.conname FROM referring r JOIN pg_constraint k ON k.conrelid = target AND k.conindid = r.conindid AND k.contype = 'u'
+         WHERE r.in_the_way IS NOT NULL
     ),
     made AS (SELECT c.kind, c.object, c.role, p.detail FROM changes c
                JOIN present p ON p.relation = target AND p.kind = c.kind AND p.object = c.object AND p.role = c.role
@@ -201,19 +221,12 @@ BEGIN
                                                AND p.object = c.object AND p.role = c.role AND p.detail = c.detail)
                 AND NOT EXISTS (SELECT FROM replaced x WHERE x.kind = c.kind AND x.object = c.object)
                 AND NOT (c.kind = 'constraint' AND EXISTS (SELECT FROM bound x WHERE x.object = c.object))),
-    -- References that setup made to a key that it made here: what they were before is back.
+    -- Those that are as they were before, now that the key is, or the one that setup made for them is gone.
     incoming AS MATERIALIZED (
-        SELECT k.conrelid <> target AS foreign, k.conname, l.detail, format('%I.%I', n.nspname, c.relname) AS name
-          FROM pg_constraint k
-          JOIN pg_class c ON c.oid = k.conrelid
-          JOIN pg_namespace n ON n.oid = c.relnamespace
-          JOIN pg_class i ON i.oid = k.conindid
-          JOIN tenancy.isolation_changes h ON h.relation = k.conrelid AND h.kind = 'constraint' AND h.object = k.conname AND NOT h.taken
-          LEFT JOIN tenancy.isolation_changes l ON l.relation = k.conrelid AND l.kind = 'constraint' AND l.object = k.conname AND l.taken
-         WHERE k.confrelid = target AND k.contype = 'f' AND k.conparentid = 0
-           AND (EXISTS (SELECT FROM replaced p WHERE p.index = k.conindid AND p.in_the_way IS NULL)
-                OR (k.conrelid <> ALL (target || gone)
-                    AND EXISTS (SELECT FROM made m WHERE m.kind = 'constraint' AND m.object = i.relname)))
+        SELECT r.conrelid <> target AS foreign, r.conname, r.detail, r.name FROM referring r JOIN pg_class i ON i.oid = r.conindid
+         WHERE CASE WHEN r.bound THEN r.in_the_way IS NULL
+                    ELSE r.conrelid <> ALL (target || gone)
+                         AND EXISTS (SELECT FROM made m WHERE m.kind = 'constraint' AND m.object = i.relname) END
     ),
     others AS (SELECT string_agg(quote_ident(p.object), ', ' ORDER BY p.object) AS policies FROM present p
                 WHERE p.kind = 'policy' AND NOT EXISTS (SELECT FROM made m WHERE m.kind = 'policy' AND m.object = p.object)),
@@ -247,8 +260,7 @@ BEGIN
           CROSS JOIN LATERAL (
             SELECT string_agg(DISTINCT f.conrelid::regclass::text, ', ') AS names FROM pg_constraint f
              WHERE f.conindid = k.conindid AND f.contype = 'f' AND k.contype = 'u' AND f.conparentid = 0
-               AND NOT EXISTS (SELECT FROM tenancy.isolation_changes h WHERE h.relation = f.conrelid AND h.kind = 'constraint'
-                                  AND h.object = f.conname AND NOT h.taken)) x
+               AND NOT EXISTS (SELECT FROM referring r WHERE r.conrelid = f.conrelid AND r.conname = f.conname AND r.in_the_way IS NULL)) x
          WHERE m.kind = 'constraint'
         UNION ALL
         -- A key that carried no tenant is back once its successor is gone.

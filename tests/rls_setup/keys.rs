@@ -276,6 +276,34 @@ async fn what_tenants_have_in_common_by_then_keeps_its_key() {
 }
 
 #[tokio::test]
+async fn a_reference_with_a_key_of_its_own_waits_for_the_old_one() {
+    let db = Database::with_acme("free").await;
+    db.tenantctl(&["tenant", "create", "Other", "--plan", "free"]).expect(0);
+    db.sql(KEYS);
+    let pool = db.pool();
+    let before = keys(&pool).await;
+    set_up_all(&pool).await;
+    // Without the keys of the tables that it refers to: it takes new ones.
+    set_up(&pool, &Setup { tables: vec!["kid".into()], ..hardened() }).await.unwrap();
+    set_up(&pool, &hardened()).await.unwrap();
+    assert!(!set_up(&pool, &hardened()).await.unwrap().changed());
+    exec(
+        &pool,
+        "INSERT INTO kinds (id, num, tenant_id, email, b) SELECT n, n, id, 'e', n FROM (SELECT id, row_number() OVER () n FROM tenancy.tenants) t;
+         INSERT INTO kid (id, tenant_id, email) SELECT n, id, 'e' FROM (SELECT id, row_number() OVER () n FROM tenancy.tenants) t",
+    )
+    .await;
+    let torn = db.json(&["rls", "teardown", "--yes"]);
+    assert!(
+        torn.to_string().contains("constraint kinds_tenant_id_email_key stays: public.kid refers to it"),
+        "{torn}"
+    );
+    exec(&pool, "DELETE FROM kid; DELETE FROM kinds").await;
+    db.tenantctl(&["rls", "teardown", "--yes"]).expect(0);
+    assert_eq!(keys(&pool).await, before);
+}
+
+#[tokio::test]
 async fn one_table_is_torn_down_before_the_others() {
     let db = Database::migrated().await;
     db.sql(KEYS);
