@@ -79,7 +79,7 @@ async fn keys_of_every_sort_carry_the_tenant() {
     let db = Database::with_acme("free").await;
     let pool = db.pool();
     exec(&pool, KEYS).await;
-    let newer: bool = db.sql("SHOW server_version_num") >= "180000".to_owned();
+    let newer = db.sql("SHOW server_version_num").parse::<u32>().unwrap() >= 180_000;
     if newer {
         exec(&pool, NEWER).await;
     }
