@@ -9,26 +9,24 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET quote_all_iden
 DECLARE
     key        record;
     definition text;
-    suffix     text;
+    head       text;
 BEGIN
-    SELECT x.relname, x.relkind, x.reloptions, k.oid AS constraint, k.contype, k.condeferrable, k.condeferred INTO key
+    SELECT x.relname, x.reloptions, k.oid AS constraint, k.contype INTO key
       FROM pg_index i
       JOIN pg_class x ON x.oid = i.indexrelid
       LEFT JOIN pg_constraint k ON k.conrelid = i.indrelid AND k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')
      WHERE i.indexrelid = p_index;
     IF key.constraint IS NULL THEN
         definition := pg_get_indexdef(p_index);
-        suffix := format('CREATE UNIQUE INDEX %I ON ONLY ', key.relname);
-        RETURN CASE WHEN starts_with(definition, suffix) THEN left(suffix, -5) || substr(definition, length(suffix) + 1)
+        head := format('CREATE UNIQUE INDEX %I ON ', key.relname);
+        -- Of a partitioned table: as it is without its partitions'.
+        RETURN CASE WHEN starts_with(definition, head || 'ONLY ') THEN head || substr(definition, length(head || 'ONLY ') + 1)
                     ELSE definition END;
     END IF;
     definition := pg_get_constraintdef(key.constraint);
-    IF key.contype = 'x' OR key.reloptions IS NULL THEN
-        RETURN definition;
-    END IF;
-    suffix := CASE WHEN key.condeferred THEN ' DEFERRABLE INITIALLY DEFERRED' WHEN key.condeferrable THEN ' DEFERRABLE' ELSE '' END;
-    RETURN left(definition, length(definition) - length(suffix))
-        || format(' WITH (%s)', array_to_string(key.reloptions, ', ')) || suffix;
+    RETURN CASE WHEN key.contype = 'x' OR key.reloptions IS NULL THEN definition
+                ELSE regexp_replace(definition, '( DEFERRABLE( INITIALLY DEFERRED)?)?$',
+                                    format(' WITH (%s)\1', array_to_string(key.reloptions, ', '))) END;
 END $$;
 
 -- What goes with a key when it goes, as statements for its successor of the same name.

@@ -30,8 +30,10 @@ BEGIN
           JOIN pg_class c ON c.oid = a.attrelid AND NOT c.relispartition AND c.relkind IN ('r', 'p')
          WHERE a.attrelid = p_relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull
         UNION ALL
-        SELECT 'constraint', k.conname, '', CASE WHEN k.contype = 'f' OR i.reloptions IS NULL THEN pg_get_constraintdef(k.oid)
-                                                 ELSE tenancy.key_definition(k.conindid) END
+        -- Complete, as in 0014, and without a call: the event trigger on new tables has a copy of this alone.
+        SELECT 'constraint', k.conname, '', CASE WHEN k.contype NOT IN ('p', 'u') OR i.reloptions IS NULL THEN pg_get_constraintdef(k.oid)
+               ELSE regexp_replace(pg_get_constraintdef(k.oid), '( DEFERRABLE( INITIALLY DEFERRED)?)?$',
+                                   format(' WITH (%s)\1', array_to_string(i.reloptions, ', '))) END
           FROM pg_constraint k JOIN pg_class i ON i.oid = k.conindid
          WHERE k.conrelid = p_relation AND k.contype IN ('f', 'p', 'u', 'x') AND k.conparentid = 0
         UNION ALL
