@@ -23,6 +23,16 @@ fn prefixed(db: &Database, prefix: &str, arguments: &[&str]) -> Run {
     run(db.command().env("TENANTCTL_ROLE_PREFIX", prefix).args(arguments).args(["-o", "json"]))
 }
 
+/// The numbers of the migrations' files, in order; the last one is the version.
+fn migrations() -> Vec<i64> {
+    let files = std::fs::read_dir(crate::common::root().join("migrations")).unwrap();
+    let mut numbers: Vec<i64> =
+        files.map(|file| file.unwrap().file_name().to_str().unwrap()[..4].parse().unwrap()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers.last(), Some(&required_version()));
+    numbers
+}
+
 #[tokio::test]
 async fn the_control_plane_is_made_once() {
     let db = Database::empty().await;
@@ -38,7 +48,7 @@ async fn the_control_plane_is_made_once() {
     assert_eq!((&first["version"], &first["catalogue_applied"]), (&json!(required_version()), &json!(true)));
     let versions: Vec<_> =
         first["applied"].as_array().unwrap().iter().map(|m| m["version"].as_i64().unwrap()).collect();
-    assert_eq!(versions, (1..=required_version()).collect::<Vec<_>>());
+    assert_eq!(versions, migrations());
     assert!(first["applied"][0]["duration_ms"].is_u64() && first["applied"][0]["description"].is_string());
     db.tenantctl(&["tenant", "create", "Acme"]).expect(0);
 
@@ -76,7 +86,7 @@ async fn migrations_of_one_database_at_once_take_turns() {
     outcomes.sort();
     assert_eq!(outcomes, [vec!["\"created\""; 2], vec!["\"unchanged\""; 6]].concat());
     for db in [&one, &two] {
-        assert_eq!(db.sql("SELECT count(*) FROM tenancy._sqlx_migrations"), required_version().to_string());
+        assert_eq!(db.sql("SELECT count(*) FROM tenancy._sqlx_migrations"), migrations().len().to_string());
         assert_eq!(db.sql("SELECT count(*) FROM tenancy.plans"), "4");
     }
 }

@@ -10,8 +10,10 @@ use crate::common::database;
 mod doors;
 mod guard;
 mod harden;
+mod keys;
 mod online;
 mod roles;
+mod schema;
 mod state;
 mod teardown;
 

@@ -9,7 +9,16 @@ use crate::Result;
 
 /// Hardens one relation; the statements that it took.
 pub(super) async fn relation(tx: &mut PgConnection, relation: Oid, name: &str) -> Result<Vec<Step>> {
-    sqlx::query_file_as!(Step, "sql/rls/harden.sql", relation)
+    harden(tx, relation, name, false).await
+}
+
+/// The unique keys of one relation, and what refers to them.
+pub(super) async fn unique_keys(tx: &mut PgConnection, relation: Oid, name: &str) -> Result<Vec<Step>> {
+    harden(tx, relation, name, true).await
+}
+
+async fn harden(tx: &mut PgConnection, relation: Oid, name: &str, keys_only: bool) -> Result<Vec<Step>> {
+    sqlx::query_file_as!(Step, "sql/rls/harden.sql", relation, keys_only)
         .fetch_all(tx)
         .await
         .map_err(|error| explain(error, name))

@@ -32,7 +32,7 @@ pub struct Setup {
     pub tenant_columns: Vec<String>,
     /// What becomes of tables that are created from now on; as before where `None`.
     pub on_new_table: Option<NewTables>,
-    /// Also what isolation stands on besides policies: references that carry the tenant, rows that never change hands,
+    /// Also what isolation stands on besides policies: references and unique keys that carry the tenant, rows that never change hands,
     /// views that read as their caller, nothing for PUBLIC. Views and the database only where no table is named.
     pub harden: bool,
     /// Whether a tenant in context has to be signed; as before where `None`.
@@ -111,7 +111,10 @@ pub async fn setup_observed(
     tell_unfinished(&mut *tx, &targets, &mut tables).await?;
     let mut database = TableProtection::new("database".into(), TableKind::Database);
     if options.harden {
-        // Once all are registered: a reference is between two of them.
+        // Once all are registered: a reference is between two of them, and its key comes before it.
+        for (target, table) in targets.iter().zip(&mut tables).filter(|(target, _)| target.is_tenant()) {
+            table.extend(harden::unique_keys(&mut *tx, target.relation, &target.name).await?);
+        }
         for (target, table) in targets.iter().zip(&mut tables).filter(|(target, _)| target.is_tenant()) {
             table.extend(harden::relation(&mut *tx, target.relation, &target.name).await?);
         }

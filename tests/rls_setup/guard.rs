@@ -230,3 +230,17 @@ async fn an_event_trigger_of_that_name_is_not_replaced() {
     let options = Setup { on_new_table: Some(NewTables::Off), ..Setup::default() };
     assert_eq!(failure(set_up(&pool, &options).await).kind(), ErrorKind::Refused);
 }
+
+#[tokio::test]
+async fn the_copies_call_each_other_and_nothing_else() {
+    let db = Database::migrated().await;
+    db.tenantctl(&["rls", "setup", "--on-new-table", "protect"]).expect(0);
+    // What is left with a parenthesis behind it stands in hints.
+    assert_eq!(
+        db.sql(
+            "SELECT DISTINCT m[1] FROM pg_proc p, regexp_matches(p.prosrc, '\\mtenancy\\.(\\w+)\\(', 'g') m
+              WHERE p.pronamespace = 'tenancy_guard'::regnamespace ORDER BY 1"
+        ),
+        "guard_new_tables\nprotect\nshare"
+    );
+}

@@ -224,6 +224,9 @@ async fn the_application_calls_none_of_it() {
         "tenancy.protection('events')",
         "tenancy.platform_tables()",
         "tenancy.find_table('events')",
+        "tenancy.harden('events', true)",
+        "tenancy.crossing_uniques('events')",
+        "tenancy.replaced_keys('events')",
         "tenancy.lock_isolation()",
         "tenancy.forget_dropped_tables()",
     ] {

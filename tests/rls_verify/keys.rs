@@ -28,6 +28,8 @@ async fn a_constant_default_is_found() {
     for object in ["public.events", "public.nothing"] {
         assert!(find(&report, "tenant-default", object).is_none(), "{report:#?}");
     }
+    // A domain over the key's type compares as the key does.
+    assert_silent(&report, "tenant-type");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 -- fix: Cast the context, not the column; or index the expression.
 -- example: CREATE POLICY p ON public.events USING (tenant_id::text = current_setting('app.current_tenant_id', true));
 -- example: EXPLAIN SELECT * FROM public.events;  -- Seq Scan with Filter: ((tenant_id)::text = current_setting(…))
-WITH policy AS MATERIALIZED (
+WITH RECURSIVE policy AS MATERIALIZED (
     SELECT p.oid, p.polrelid, p.polname, p.polcmd::text AS cmd, p.polpermissive, p.polroles, t.tenant_column, x.qual
       FROM (SELECT o.oid, s.qual, s.checked FROM unnest($11::oid[], $12::int[]) AS o(oid, said)
               LEFT JOIN unnest($13::text[], $14::text[], $15::text[]) WITH ORDINALITY AS s(qual, checked, whole, said) USING (said) OFFSET 0) AS x
@@ -22,6 +22,13 @@ cast_to AS MATERIALIZED (
      CROSS JOIN LATERAL regexp_matches(d.qual, '(^|[^[:alnum:]_$."])\(' || q.name || '\)::([a-z][a-z0-9_ ]*)', 'g') AS m(found)
      WHERE d.qual !~ ('(^|[^[:alnum:]_$."])' || q.name || ' = ')
      GROUP BY d.qual, d.tenant_column
+),
+-- A type, and what it is a domain over.
+base(type, oid) AS (
+    SELECT a.atttypid, a.atttypid FROM cast_to k JOIN policy p ON p.qual = k.qual
+      JOIN pg_attribute a ON a.attrelid = p.polrelid AND a.attname = k.tenant_column
+    UNION
+    SELECT b.type, y.typbasetype FROM base b JOIN pg_type y ON y.oid = b.oid AND y.typtype = 'd'
 )
 SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
        CASE c.relkind WHEN 'p' THEN 'partitioned table' ELSE 'table' END AS object_kind,
@@ -36,10 +43,13 @@ SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
   JOIN pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = p.tenant_column AND NOT a.attisdropped
  WHERE c.relrowsecurity AND p.polpermissive AND (0 = ANY (p.polroles) OR p.polroles && $4::oid[])
+   -- No change to PostgreSQL, whose index serves: varchar to text, a domain to what it is made of, and the like.
    AND to_regtype(k.type) IS DISTINCT FROM a.atttypid::regtype
-   -- varchar to text and the like change nothing.
-   AND NOT EXISTS (SELECT FROM pg_cast s
-                    WHERE s.castsource = a.atttypid AND s.casttarget = to_regtype(k.type) AND s.castmethod = 'b')
+   AND NOT EXISTS (SELECT FROM base b
+                    WHERE b.type = a.atttypid
+                      AND (b.oid = to_regtype(k.type)
+                           OR EXISTS (SELECT FROM pg_cast s
+                                       WHERE s.castsource = b.oid AND s.casttarget = to_regtype(k.type) AND s.castmethod = 'b')))
    AND NOT EXISTS (SELECT FROM pg_index i
                     WHERE i.indrelid = c.oid AND i.indisvalid AND i.indkey[0] = 0
                       AND strpos(pg_get_expr(i.indexprs, i.indrelid), format('(%I)::%s', p.tenant_column, k.type)) > 0)

@@ -5,13 +5,19 @@
 -- fix: Give the column the type and collation of the key that it refers to.
 -- example: CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 -- example: ALTER TABLE public.events ALTER COLUMN tenant_id TYPE text COLLATE nocase;  -- tenant "acme" now reads what "ACME" wrote
-WITH tenant AS (
+WITH RECURSIVE tenant AS (
     SELECT c.oid, n.nspname, c.relname, c.relkind, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation
       FROM unnest($1::oid[], $2::text[]) AS t(oid, tenant_column)
       JOIN pg_class c ON c.oid = t.oid AND NOT c.relispartition
       JOIN pg_namespace n ON n.oid = c.relnamespace
       CROSS JOIN LATERAL (SELECT a.* FROM pg_attribute a
                            WHERE a.attrelid = t.oid AND a.attname = t.tenant_column AND NOT a.attisdropped OFFSET 0) a
+),
+-- A domain is what it is made of: the comparison is the same, and so is the index.
+base(domain, oid) AS (
+    SELECT y.oid, y.typbasetype FROM pg_type y WHERE y.typtype = 'd'
+    UNION ALL
+    SELECT b.domain, y.typbasetype FROM base b JOIN pg_type y ON y.oid = b.oid AND y.typtype = 'd'
 ),
 wrong AS (
     SELECT t.*, format('%I has a nondeterministic collation: tenants whose keys differ only in case or accents are one', t.attname) AS reason,
@@ -26,6 +32,8 @@ wrong AS (
           FROM pg_constraint k
           JOIN pg_attribute f ON f.attrelid = k.confrelid AND f.attnum = k.confkey[array_position(k.conkey, t.attnum)]
          WHERE k.conrelid = t.oid AND k.contype = 'f' AND t.attnum = ANY (k.conkey) AND f.atttypid <> t.atttypid
+           AND NOT EXISTS (SELECT FROM base b WHERE (b.domain = t.atttypid AND b.oid = f.atttypid) OR (b.domain = f.atttypid AND b.oid = t.atttypid))
+           AND NOT EXISTS (SELECT FROM base b JOIN base o ON o.oid = b.oid WHERE b.domain = t.atttypid AND o.domain = f.atttypid)
          ORDER BY k.oid LIMIT 1) x
 ),
 -- PostgreSQL changes no type under a policy: they go and come back in the same transaction.
