@@ -94,6 +94,11 @@ impl Check {
         has_query.then_some(self.source)
     }
 
+    /// Whether its query asks what only a server with Citus has.
+    pub(crate) fn needs_citus(&self) -> bool {
+        self.header("needs") == "citus"
+    }
+
     /// Whether its query takes the policies' expressions.
     pub(crate) fn reads_policies(&self) -> bool {
         self.source.contains("$11")

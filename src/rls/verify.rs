@@ -126,10 +126,11 @@ pub async fn verify(connect: &PgConnectOptions, options: &Options) -> Result<Rep
 /// What keeps it from finding out anything at all.
 pub async fn attempt(connect: &PgConnectOptions, options: &Options) -> Result<Run> {
     let started = Instant::now();
-    let checks = chosen(&options.checks)?;
+    let mut checks = chosen(&options.checks)?;
     let mut connection = crate::db::connect(connect.clone(), CONNECT_TIMEOUT).await?;
     let mut snapshot = catalog::begin(&mut connection, options.lock_timeout).await?;
     let session = scope::session(&mut connection).await?;
+    checks.retain(|check| session.citus || !check.needs_citus());
     let roles = roles(&mut connection, &session, options).await?;
     let mut report = blank(&session, options, &checks);
     let mut failure = None;

@@ -13,7 +13,7 @@ WITH tenant AS MATERIALIZED (
       JOIN pg_namespace n ON n.oid = c.relnamespace
       JOIN pg_dist_partition d ON d.logicalrelid = c.oid
 ),
--- The same question to the coordinator and to each shard; the answer names what it has.
+-- The same question to the coordinator and to each shard, in the form that run_command_on_shards formats.
 said AS MATERIALIZED (
     SELECT t.oid,
            format('row security %s, forced %s', t.relrowsecurity, t.relforcerowsecurity) || coalesce((
@@ -34,7 +34,7 @@ asked AS MATERIALIZED (
                                            FROM unnest(p.polroles) AS x(oid) LEFT JOIN pg_roles r ON r.oid = x.oid),
                                         pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)), '' ORDER BY p.polname)
                  FROM pg_policy p WHERE p.polrelid = c.oid), '')
-             FROM pg_class c WHERE c.oid = '%1$s'::regclass $shard$) AS r(shardid, success, result)
+             FROM pg_class c WHERE c.oid = %1$L::regclass $shard$) AS r(shardid, success, result)
 )
 SELECT t.oid AS relation, format('%I.%I', t.nspname, t.relname) AS object,
        CASE t.relkind WHEN 'p' THEN 'partitioned table' ELSE 'table' END AS object_kind, '' AS detail,

@@ -40,10 +40,11 @@ static NO_KEYS: BTreeMap<u32, Vec<String>> = BTreeMap::new();
 /// every policy.
 pub async fn mutate(connect: &PgConnectOptions, options: &Options, extent: Extent) -> Result<Mutations> {
     let started = Instant::now();
-    let checks = verify::chosen(&options.checks)?;
+    let mut checks = verify::chosen(&options.checks)?;
     let mut connection = crate::db::connect(connect.clone(), CONNECT_TIMEOUT).await?;
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let session = scope::session(&mut connection).await?;
+    checks.retain(|check| session.citus || !check.needs_citus());
     let (home, superuser): (String, bool) = sqlx::query_as(
         "SELECT rolname::text, rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user",
     )
