@@ -280,3 +280,14 @@ async fn a_choice_of_two_settings_is_no_answer_and_a_third_value_is() {
         assert_eq!(found, expected, "{report:#?}");
     }
 }
+
+#[tokio::test]
+async fn a_policy_that_is_never_true_is_silent() {
+    let report = without_floor(
+        "DROP POLICY tenant_isolation ON public.tickets;
+         CREATE POLICY closed ON public.tickets TO tenancy_app USING (false) WITH CHECK (false)",
+    )
+    .await;
+    assert_silent(&report, "permissive-leak");
+    assert_silent(&report, "check-leak");
+}

@@ -30,6 +30,8 @@ SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
   JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relrowsecurity AND p.polpermissive AND p.cmd IN ('*', 'a', 'w') AND p.written IS NOT NULL
    AND (0 = ANY (p.polroles) OR p.polroles && $4::oid[])
+   -- What is never true lets nothing through.
+   AND p.written <> 'false'
    AND (strpos(p.written, quote_ident(p.tenant_column)) = 0 OR p.written ~* '\mOR \(*true\M')
    AND NOT EXISTS (SELECT FROM policy f
                     WHERE f.polrelid = p.polrelid AND NOT f.polpermissive AND (f.cmd = '*' OR f.cmd = p.cmd)

@@ -31,6 +31,8 @@ SELECT c.oid AS relation, format('%I.%I', n.nspname, c.relname) AS object,
   JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relrowsecurity AND p.polpermissive AND p.cmd IN ('*', 'r')
    AND (0 = ANY (p.polroles) OR p.polroles && $4::oid[])
+   -- What is never true lets nothing through.
+   AND p.qual <> 'false'
    AND (strpos(p.qual, quote_ident(p.tenant_column)) = 0 OR p.qual ~* '\mOR \(*true\M' OR p.qual ~* '\(true\)* OR\M'
         OR p.qual ~ '\(1 = 1\)')
    AND NOT EXISTS (SELECT FROM policy f
