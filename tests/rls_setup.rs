@@ -11,6 +11,7 @@ mod doors;
 mod guard;
 mod harden;
 mod keys;
+mod names;
 mod online;
 mod roles;
 mod schema;
