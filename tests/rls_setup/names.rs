@@ -19,9 +19,8 @@ pub(super) fn state(db: &Database) -> String {
          SELECT format('policy %s on %s %s', polname, polrelid::regclass, pg_get_expr(polqual, polrelid)) FROM pg_policy
           WHERE polrelid::regclass::text !~ '^tenancy[.]'
          UNION ALL
-         SELECT format('constraint %s %s %s %s %s %s', conrelid::regclass, conname, pg_get_constraintdef(oid),
-                       -- A NOT NULL that a child has from its parent can be its own as well, by the printed script (18).
-                       CASE WHEN contype <> 'n' THEN conislocal END, coninhcount, conparentid <> 0)
+         SELECT format('constraint %s %s %s %s %s %s', conrelid::regclass, conname, pg_get_constraintdef(oid), conislocal,
+                       coninhcount, conparentid <> 0)
            FROM pg_constraint
           WHERE conrelid >= 16384 AND conrelid::regclass::text !~ '^tenancy[.]'
          UNION ALL

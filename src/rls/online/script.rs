@@ -12,6 +12,9 @@ use crate::rls::platform::{explain, look};
 use crate::rls::protection::{Protection, Step as Planned, TableKind, TableProtection, comment};
 use crate::rls::setup::{Setup, propose, targets};
 
+/// Steps to NOT NULL where nothing of it stands: the proof, its validation, the column.
+const FRESH: usize = 3;
+
 /// What one table lacks: steps that are committed one by one, and statements of one transaction.
 struct Wanted {
     keys: Vec<Step>,
@@ -33,9 +36,10 @@ pub async fn plan(
     let (targets, notes) = targets(&mut *connection, options).await?;
     let mut tables = Vec::with_capacity(targets.len());
     let mut wanted = Vec::with_capacity(targets.len());
+    let mut heirs = HashSet::new();
     for target in &targets {
         let steps = planned(&mut *connection, target, options).await?;
-        let keys = match key_column(target) {
+        let mut keys = match key_column(target) {
             Some(column) => {
                 let mut look = look(&mut *connection).await?;
                 let standing = Standing::load(&mut look, target.relation, column).await?;
@@ -44,6 +48,15 @@ pub async fn plan(
             }
             None => Vec::new(),
         };
+        // A child has its parent's NOT NULL by then; said again it would be its own as well (PostgreSQL 18). Steps of a run
+        // that was ended stay.
+        let not_null = keys.iter().filter(|step| step.action == "not_null").count();
+        if not_null == FRESH && heirs.contains(&target.relation.0) {
+            keys.retain(|step| step.action != "not_null");
+        } else if not_null > 0 {
+            let family = sqlx::query_file_scalar!("sql/rls/family.sql", target.relation);
+            heirs.extend(family.fetch_all(&mut *connection).await?.into_iter().map(|oid| oid.0));
+        }
         let (taken_apart, rest): (Vec<Planned>, Vec<Planned>) = steps.into_iter().partition(is_key);
         drop(taken_apart);
         let together = rest.iter().filter_map(|step| step.statement.clone()).collect();
