@@ -1,6 +1,7 @@
 //! `rls verify`: each defect planted and found, each look-alike left alone, nothing left behind.
 
 mod becoming;
+mod citus;
 mod clean;
 mod commands;
 mod doors;
