@@ -7,6 +7,8 @@ use std::{env, fs, io};
 fn main() -> io::Result<()> {
     let folder = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("sql/rls/checks");
     println!("cargo::rerun-if-changed={}", folder.display());
+    // sqlx::migrate! reads the folder while the library is compiled.
+    println!("cargo::rerun-if-changed=migrations");
     let mut files: Vec<PathBuf> =
         fs::read_dir(&folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?;
     files.retain(|file| file.extension().is_some_and(|extension| extension == "sql"));
