@@ -1,11 +1,12 @@
 //! Plans: what a tenant on them may use, and which features it has.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
-use crate::suggest::closest;
+use crate::suggest::{closest, one_of};
 use crate::unit::Unit;
 use crate::{Error, Result};
 
@@ -113,16 +114,45 @@ pub struct PlanLimit {
     pub limit: Option<i64>,
     /// Where the limit comes from.
     pub source: LimitSource,
+    /// Whether more than the limit is admitted, and marked.
+    pub soft: bool,
 }
 
-/// Where a limit comes from.
+/// Where a limit comes from, what wins first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitSource {
-    /// The plan in the database.
-    Plan,
+    /// The tenant's own, until it expires.
+    Override,
     /// A variable `<PLAN>_PLAN_<METRIC>`.
     Environment,
+    /// The plan in the database.
+    Plan,
+    /// The metric's default, where the plan says nothing of it.
+    Default,
+}
+
+impl LimitSource {
+    /// All of them, what wins first.
+    pub const ALL: [Self; 4] = [Self::Override, Self::Environment, Self::Plan, Self::Default];
+
+    /// Its name in SQL, JSON and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Override => "override",
+            Self::Environment => "environment",
+            Self::Plan => "plan",
+            Self::Default => "default",
+        }
+    }
+}
+
+impl FromStr for LimitSource {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        one_of("source", text, &Self::ALL.map(|s| (s.as_str(), s)))
+    }
 }
 
 /// Limits that the environment sets in place of the plans' own: `FREE_PLAN_EVENTS=3`, `STARTER_PLAN_STORAGE=10GB`,
@@ -250,11 +280,11 @@ pub async fn list(connection: &mut PgConnection, environment: &EnvironmentLimits
         };
         for limit in limits.iter().filter(|l| l.plan == plan.key) {
             let unit: Unit = limit.unit.parse()?;
-            let (value, source) = match environment.get(&plan.key, &limit.metric, unit)? {
-                Some(value) => (value, LimitSource::Environment),
-                None => (limit.limit_value, LimitSource::Plan),
+            let (value, source, soft) = match environment.get(&plan.key, &limit.metric, unit)? {
+                Some(value) => (value, LimitSource::Environment, false),
+                None => (limit.limit_value, LimitSource::Plan, limit.soft),
             };
-            plan.limits.push(PlanLimit { metric: limit.metric.clone(), unit, limit: value, source });
+            plan.limits.push(PlanLimit { metric: limit.metric.clone(), unit, limit: value, source, soft });
         }
         plans.push(plan);
     }

@@ -364,11 +364,13 @@ pub async fn update(
         slug::set_path(&mut after, path, value.clone())?;
     }
     if let Some(plan) = &update.plan {
-        let plan = crate::plan::show(connection, plan, environment).await?;
-        if plan.key != before.plan {
-            fit::check(connection, &before, &plan).await?;
+        // Its limits stay as they are until this is done. Nothing of this transaction has a counter locked yet.
+        sqlx::query_file!("sql/plan/read_limits.sql").fetch_one(&mut *connection).await?;
+        let plan = crate::plan::show(connection, plan, environment).await?.key;
+        if plan != before.plan {
+            fit::check(connection, &before, &plan, environment).await?;
         }
-        after.plan = plan.key;
+        after.plan = plan;
     }
     if after == before {
         return Ok(Change::unchanged(before));

@@ -3,7 +3,7 @@
 mod list;
 mod show;
 
-use tenancy::plan::{Plan, PlanLimit};
+use tenancy::plan::{LimitSource, Plan, PlanLimit};
 
 use super::app::App;
 use crate::output::Printable;
@@ -26,13 +26,10 @@ impl Verb {
     }
 }
 
-/// A limit as people read it; one from the environment is marked.
+/// A limit as people read it; one that is soft or from the environment is marked.
 fn limit(limit: &PlanLimit) -> String {
-    let value = limit.limit.map_or_else(|| "unlimited".to_owned(), |amount| limit.unit.format(amount));
-    match limit.source {
-        tenancy::plan::LimitSource::Plan => value,
-        tenancy::plan::LimitSource::Environment => format!("{value} (environment)"),
-    }
+    let value = super::usage::limit(limit.unit, limit.limit, limit.soft);
+    if limit.source == LimitSource::Environment { format!("{value} (environment)") } else { value }
 }
 
 fn limits(plan: &Plan) -> String {
