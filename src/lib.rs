@@ -12,6 +12,7 @@ pub mod context;
 pub mod db;
 mod error;
 mod id;
+pub mod limit;
 pub mod plan;
 pub mod rls;
 mod suggest;

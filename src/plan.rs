@@ -166,12 +166,17 @@ impl EnvironmentLimits {
         Self(variables.into_iter().filter(|(name, _)| name.contains("_PLAN_")).collect())
     }
 
+    /// Name of the variable for a metric of a plan.
+    pub fn variable(plan: &str, metric: &str) -> String {
+        format!("{plan}_PLAN_{metric}").to_uppercase()
+    }
+
     /// The limit for a metric of a plan: none where the environment has no say, `Some(None)` for unlimited.
     ///
     /// # Errors
     /// [`Error::Configuration`] where the variable holds no limit.
     pub fn get(&self, plan: &str, metric: &str, unit: Unit) -> Result<Option<Option<i64>>> {
-        let name = format!("{plan}_PLAN_{metric}").to_uppercase();
+        let name = Self::variable(plan, metric);
         let Some(text) = self.0.get(&name) else { return Ok(None) };
         parse_limit(text, unit).map(Some).map_err(|reason| Error::Configuration {
             what: format!("environment variable {name} is {text:?}: {reason}"),
@@ -181,7 +186,7 @@ impl EnvironmentLimits {
 }
 
 /// Reads a limit: a whole number in the metric's unit, a size where bytes are counted, or `unlimited`.
-fn parse_limit(text: &str, unit: Unit) -> Result<Option<i64>, String> {
+pub(crate) fn parse_limit(text: &str, unit: Unit) -> Result<Option<i64>, String> {
     if text.trim().eq_ignore_ascii_case("unlimited") {
         return Ok(None);
     }

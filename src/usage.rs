@@ -104,14 +104,7 @@ pub async fn track(
 ) -> Result<Tracked> {
     let tenant = tenant::find(transaction, tenant).await?;
     tenant.refuse_inactive()?;
-    let metrics = sqlx::query_file!("sql/usage/metrics.sql").fetch_all(&mut **transaction).await?;
-    let Some(metric) = metrics.iter().find(|m| m.key == track.metric) else {
-        return Err(Error::NotFound {
-            kind: "metric",
-            name: track.metric.clone(),
-            suggestion: closest(&track.metric, metrics.iter().map(|m| m.key.as_str())),
-        });
-    };
+    let metric = find_metric(transaction, &track.metric).await?;
     if metric.source == "memberships" {
         return Err(Error::Invalid {
             field: "metric",
@@ -120,7 +113,7 @@ pub async fn track(
             hint: Some("add or remove members with `tenantctl user`".into()),
         });
     }
-    let unit: Unit = metric.unit.parse()?;
+    let unit = metric.unit;
     let amount = unit
         .parse_amount(&track.amount)
         .map_err(|reason| Error::invalid("amount", track.amount.clone(), reason))?;
@@ -197,8 +190,32 @@ pub async fn track(
     })
 }
 
+/// A metric, as far as usage goes by it.
+pub(crate) struct Metric {
+    pub(crate) key: String,
+    pub(crate) unit: Unit,
+    kind: String,
+    source: String,
+}
+
+/// The metric of a key.
+pub(crate) async fn find_metric(connection: &mut PgConnection, key: &str) -> Result<Metric> {
+    let mut metrics = sqlx::query_file!("sql/usage/metrics.sql").fetch_all(connection).await?;
+    match metrics.iter().position(|m| m.key == key) {
+        Some(index) => {
+            let found = metrics.swap_remove(index);
+            Ok(Metric { key: found.key, unit: found.unit.parse()?, kind: found.kind, source: found.source })
+        }
+        None => Err(Error::NotFound {
+            kind: "metric",
+            name: key.to_owned(),
+            suggestion: closest(key, metrics.iter().map(|m| m.key.as_str())),
+        }),
+    }
+}
+
 /// How SQL is told that the environment lifts a limit.
-const UNLIMITED: i64 = -1;
+pub(crate) const UNLIMITED: i64 = -1;
 
 /// What the environment says of the metrics of a plan, for SQL that decides with it.
 pub(crate) struct StandIns {

@@ -8,6 +8,7 @@ mod demo;
 mod existing;
 mod exit;
 mod help;
+mod limit;
 mod plan;
 mod rls;
 mod tenant;
@@ -95,6 +96,9 @@ enum Command {
     /// Look at the plans
     #[command(subcommand)]
     Plan(plan::Verb),
+    /// Give tenants limits of their own, and see why a limit is what it is
+    #[command(subcommand)]
+    Limit(limit::Verb),
     /// Record usage against plan limits, and look at it
     #[command(subcommand)]
     Usage(usage::Verb),
@@ -227,6 +231,7 @@ impl Command {
             Self::Tenant(verb) => verb.run(app).await,
             Self::User(verb) => verb.run(app).await,
             Self::Plan(verb) => verb.run(app).await,
+            Self::Limit(verb) => verb.run(app).await,
             Self::Usage(verb) => verb.run(app).await,
             Self::Rls(verb) => verb.run(app).await,
             Self::Db(verb) => verb.run(app).await,
