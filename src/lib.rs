@@ -13,6 +13,7 @@ pub mod db;
 mod error;
 mod id;
 pub mod limit;
+pub mod metric;
 pub mod plan;
 pub mod rls;
 mod suggest;

@@ -1,5 +1,7 @@
 //! Plans: what the default catalogue allows, and how the environment stands in for it.
 
+mod apply;
+
 use serde_json::{Value, json};
 
 use crate::common::{Database, Run, run};

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
 /// A day of the month, from 1 to 31; in a month that has no such day it is the last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "i16", into = "i16")]
 pub struct BillingDay(i16);
 
 impl BillingDay {
@@ -24,6 +24,20 @@ impl BillingDay {
     /// The day as a number.
     pub fn day(self) -> i16 {
         self.0
+    }
+}
+
+impl TryFrom<i16> for BillingDay {
+    type Error = Error;
+
+    fn try_from(day: i16) -> Result<Self> {
+        Self::from_database(day)
+    }
+}
+
+impl From<BillingDay> for i16 {
+    fn from(day: BillingDay) -> Self {
+        day.0
     }
 }
 

@@ -1,5 +1,6 @@
 //! `tenantctl plan`.
 
+mod apply;
 mod list;
 mod show;
 
@@ -15,6 +16,8 @@ pub(crate) enum Verb {
     List(list::Args),
     /// Show one plan
     Show(show::Args),
+    /// Add and change metrics, features, plans and their limits from a file
+    Apply(apply::Args),
 }
 
 impl Verb {
@@ -22,6 +25,7 @@ impl Verb {
         Ok(match self {
             Self::List(args) => Box::new(args.run(app).await?),
             Self::Show(args) => Box::new(args.run(app).await?),
+            Self::Apply(args) => Box::new(args.run(app).await?),
         })
     }
 }
