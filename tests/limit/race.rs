@@ -180,3 +180,54 @@ async fn a_change_of_a_plan_misses_no_counter() {
     assert_eq!(out_of_line(&db), "0");
     assert_eq!(db.sql("SELECT limit_value FROM tenancy.usage_counters"), "3");
 }
+
+/// A key that is tracked twice at once, for two periods: the counter of the largest amount has again what it had before.
+#[tokio::test]
+async fn a_replay_that_waited_gives_back_the_largest_amount() {
+    let db = Arc::new(Database::with_acme("free").await);
+    db.sql(
+        "INSERT INTO tenancy.metrics (key, name, unit, kind, reset, aggregation)
+         VALUES ('peak', 'Peak', 'count', 'counter', 'daily', 'max')",
+    );
+    let peak = |amount: i64, key: Option<&str>, day: u8| Track {
+        metric: "peak".into(),
+        amount: amount.to_string(),
+        key: key.map(str::to_owned),
+        at: Some(time::OffsetDateTime::new_utc(
+            time::Date::from_calendar_date(2026, time::Month::October, day).unwrap(),
+            time::Time::MIDNIGHT,
+        )),
+    };
+    for (before, day) in [(2, 2), (0, 3)] {
+        let key = format!("k{day}");
+        let mut session = db.session().await;
+        if before > 0 {
+            let mut transaction = session.begin_as_owner().await.unwrap();
+            let two = peak(before, None, day);
+            usage::track(&mut transaction, &acme(), &two, &EnvironmentLimits::default()).await.unwrap();
+            transaction.commit().await.unwrap();
+        }
+        let mut first = session.begin_as_owner().await.unwrap();
+        let nine = peak(9, Some(&key), 1);
+        usage::track(&mut first, &acme(), &nine, &EnvironmentLimits::default()).await.unwrap();
+        let waiting = {
+            let (db, nine) = (Arc::clone(&db), peak(9, Some(&key), day));
+            tokio::spawn(async move {
+                let mut session = db.session().await;
+                let mut transaction = session.begin_as_owner().await.unwrap();
+                let answer = usage::track(&mut transaction, &acme(), &nine, &EnvironmentLimits::default())
+                    .await
+                    .unwrap();
+                transaction.commit().await.unwrap();
+                answer
+            })
+        };
+        db.blocked(1).await;
+        first.commit().await.unwrap();
+        let answer = waiting.await.unwrap();
+        assert_eq!((answer.outcome, answer.used), (usage::Decision::Duplicate, 9));
+        let used =
+            format!("SELECT used FROM tenancy.usage_counters WHERE period_start = '2026-10-{day:02}Z'");
+        assert_eq!(db.sql(&used), before.to_string());
+    }
+}
