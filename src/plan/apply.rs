@@ -26,6 +26,8 @@ pub struct Applied {
     pub outcome: Outcome,
     /// What, in words.
     pub changes: Vec<String>,
+    /// Of a plan that changed: how many tenants use more than a hard limit of theirs now. They keep it, and get no more.
+    pub tenants_over: Option<i64>,
 }
 
 /// Adds and changes metrics, features, plans and their limits, and brings the counters of every tenant in line. What the
@@ -133,6 +135,11 @@ pub(crate) async fn write(connection: &mut PgConnection, catalogue: &Catalogue) 
         all.push(applied("plan", &definition.key, before.is_some(), changes));
     }
     sqlx::query_file!("sql/plan/refresh_limits.sql", &plans, &defaults).fetch_one(&mut *connection).await?;
+    let over = sqlx::query_file!("sql/plan/overrun.sql", &plans).fetch_all(&mut *connection).await?;
+    for applied in all.iter_mut().filter(|one| one.kind == "plan" && plans.contains(&one.key)) {
+        applied.tenants_over =
+            Some(over.iter().find(|o| o.plan == applied.key).map_or(0, |found| found.tenants));
+    }
     Ok(all)
 }
 
@@ -142,7 +149,7 @@ fn applied(kind: &'static str, key: &str, existed: bool, changes: Vec<String>) -
         (true, false) => Outcome::Updated,
         (true, true) => Outcome::Unchanged,
     };
-    Applied { kind, key: key.to_owned(), outcome, changes }
+    Applied { kind, key: key.to_owned(), outcome, changes, tenants_over: None }
 }
 
 /// Writes the limits of a plan that differ; gives what changed, in words.

@@ -130,6 +130,18 @@ async fn a_file_adds_and_changes_and_leaves_the_rest_alone() {
         dump.lines().filter(|line| !line.starts_with("audit_log")).map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(same(&db.dump()), same(&before));
+    // Less than is used is a limit like any other, and said.
+    let lower = "plans: [{key: free, name: Free, limits: {events: 1}}]";
+    let run = apply(&db, lower, &[]).expect(0);
+    assert_eq!(run.json()[0]["tenants_over"], 1);
+    assert_eq!(
+        run.stderr,
+        "created 0, updated 1, 0 unchanged\n1 tenant of plan free uses more than a limit allows: nothing more of it is admitted\n"
+    );
+    track(&db, "events", "1").expect(6);
+    db.tenantctl(&["limit", "set", "acme", "events", "2"]).expect(0);
+    assert_eq!(apply(&db, CALLS, &[]).expect(0).json()[3]["tenants_over"], 0);
+    assert_eq!(apply(&db, lower, &[]).expect(0).json()[0]["tenants_over"], 0, "it has a limit of its own");
     // A default that changes reaches the counters, too; what a definition does not say stays as it is.
     let default = "metrics: [{key: api_calls, name: API calls, unit: count, kind: counter, default: 3}]";
     let changed = apply(&db, default, &[]).expect(0).json();
@@ -234,7 +246,11 @@ async fn standard_input_is_a_file() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     let value: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(value, json!([{ "kind": "feature", "key": "a", "outcome": "created", "changes": [] }]));
+    assert_eq!(
+        value,
+        json!([{ "kind": "feature", "key": "a", "outcome": "created", "changes": [],
+                               "tenants_over": null }])
+    );
     assert_eq!(db.sql("SELECT name FROM tenancy.features WHERE key = 'a'"), "Ünï'c; --");
 }
 

@@ -81,6 +81,16 @@ impl Report for All {
     }
 
     fn notes(&self) -> Vec<String> {
-        vec![self.note.clone()]
+        let mut notes = vec![self.note.clone()];
+        for one in &self.applied {
+            if let Some(tenants) = one.tenants_over.filter(|tenants| *tenants > 0) {
+                let (who, use_) = if tenants == 1 { ("tenant", "uses") } else { ("tenants", "use") };
+                notes.push(format!(
+                    "{tenants} {who} of plan {} {use_} more than a limit allows: nothing more of it is admitted",
+                    one.key
+                ));
+            }
+        }
+        notes
     }
 }
