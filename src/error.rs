@@ -256,7 +256,8 @@ impl Error {
             Self::NotFound { kind, .. } => match *kind {
                 "tenant" | "plan" => Some(format!("`tenantctl {kind} list` shows what there is")),
                 "user" => Some("`tenantctl user list TENANT` shows who there is".into()),
-                "metric" => Some("`tenantctl plan list` shows what is counted".into()),
+                "metric" => Some("`tenantctl metric list` shows what is counted".into()),
+                "override" => Some("`tenantctl limit list` shows what there is".into()),
                 "check" => Some("`tenantctl rls checks` shows what there is".into()),
                 "table" => Some("name it with its schema, in double quotes where it is not plain lower case".into()),
                 _ => None,
@@ -268,7 +269,7 @@ impl Error {
             | Self::Script { hint, .. } => hint.clone(),
             Self::LimitExceeded { tenant, .. } => Some(format!(
                 "`tenantctl usage stats {tenant}` shows what is used, `tenantctl tenant update {tenant} --plan …` moves \
-                 to a larger plan"
+                 to a larger plan, `tenantctl limit set {tenant} …` raises this limit alone"
             )),
             Self::PlanTooSmall { .. } => Some("release usage first, or choose a larger plan".into()),
             Self::SchemaVersion { hint, .. } => Some(hint.clone()),

@@ -12,6 +12,8 @@ pub mod context;
 pub mod db;
 mod error;
 mod id;
+pub mod limit;
+pub mod metric;
 pub mod plan;
 pub mod rls;
 mod suggest;

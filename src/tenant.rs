@@ -15,10 +15,12 @@ use crate::suggest::closest;
 use crate::validate;
 use crate::{Error, Result};
 
+mod billing;
 mod fit;
 mod reference;
 mod slug;
 pub use crate::id::TenantId;
+pub use billing::BillingDay;
 pub use reference::TenantRef;
 pub use slug::Slug;
 
@@ -95,6 +97,8 @@ pub struct Tenant {
     pub purge_after: Option<OffsetDateTime>,
     /// How many members it has.
     pub user_count: i64,
+    /// The day of the month that its monthly periods begin on; none for that of each metric.
+    pub billing_day: Option<BillingDay>,
 }
 
 struct Row {
@@ -114,6 +118,7 @@ struct Row {
     suspended_at: Option<OffsetDateTime>,
     purge_after: Option<OffsetDateTime>,
     user_count: i64,
+    anchor_day: Option<i16>,
 }
 
 impl TryFrom<Row> for Tenant {
@@ -144,6 +149,11 @@ impl TryFrom<Row> for Tenant {
             suspended_at: row.suspended_at,
             purge_after: row.purge_after,
             user_count: row.user_count,
+            billing_day: row
+                .anchor_day
+                .map(BillingDay::from_database)
+                .transpose()
+                .map_err(|e| bad("anchor_day", &format!("{:?}", row.anchor_day), e))?,
         })
     }
 }
@@ -163,6 +173,8 @@ pub struct NewTenant {
     pub organization_type: Option<String>,
     /// Its web site.
     pub website_url: Option<String>,
+    /// The day of the month that its monthly periods begin on; none for that of each metric.
+    pub billing_day: Option<BillingDay>,
 }
 
 /// Which tenants to list.
@@ -204,7 +216,8 @@ pub async fn create(
         plan,
         contact_email,
         organization_type,
-        website_url
+        website_url,
+        new.billing_day.map(BillingDay::day)
     )
     .fetch_optional(&mut *connection)
     .await?;
@@ -327,6 +340,9 @@ pub struct Update {
     pub organization_type: Option<String>,
     /// New web site; empty to remove it.
     pub website_url: Option<String>,
+    /// New day of the month for its monthly periods, or (`Some(None)`) that of each metric. A changed day begins a new
+    /// period.
+    pub billing_day: Option<Option<BillingDay>>,
     /// Values to put into `branding` and `settings`, by path (`branding.primary_color`); null removes one.
     pub set: Vec<(String, Value)>,
 }
@@ -360,15 +376,18 @@ pub async fn update(
     after.organization_type = optional(&before.organization_type, &update.organization_type, |t| {
         validate::name("organization_type", t)
     })?;
+    after.billing_day = update.billing_day.unwrap_or(before.billing_day);
     for (path, value) in &update.set {
         slug::set_path(&mut after, path, value.clone())?;
     }
     if let Some(plan) = &update.plan {
-        let plan = crate::plan::show(connection, plan, environment).await?;
-        if plan.key != before.plan {
-            fit::check(connection, &before, &plan).await?;
+        // Its limits stay as they are until this is done. Nothing of this transaction has a counter locked yet.
+        sqlx::query_file!("sql/plan/read_limits.sql").fetch_one(&mut *connection).await?;
+        let plan = crate::plan::show(connection, plan, environment).await?.key;
+        if plan != before.plan {
+            fit::check(connection, &before, &plan, environment).await?;
         }
-        after.plan = plan.key;
+        after.plan = plan;
     }
     if after == before {
         return Ok(Change::unchanged(before));
@@ -382,7 +401,8 @@ pub async fn update(
         after.organization_type,
         after.website_url,
         after.branding,
-        after.settings
+        after.settings,
+        after.billing_day.map(BillingDay::day)
     )
     .execute(&mut *connection)
     .await?;
@@ -390,7 +410,9 @@ pub async fn update(
     if after.plan != before.plan {
         sqlx::query_file!("sql/usage/refresh_limits.sql", before.id.0).fetch_one(&mut *connection).await?;
     }
-    let details = serde_json::json!({ "slug": before.slug, "plan": after.plan, "name": after.name });
+    let details = serde_json::json!({
+        "slug": before.slug, "plan": after.plan, "name": after.name, "billing_day": after.billing_day,
+    });
     audit::record(connection, "tenant.update", Some(before.id), details).await?;
     Ok(Change { outcome: Outcome::Updated, value: find(connection, &TenantRef::Id(before.id)).await? })
 }

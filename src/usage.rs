@@ -30,6 +30,8 @@ pub struct Track {
 pub enum Decision {
     /// It was recorded.
     Accepted,
+    /// It was recorded, and more is used now than a limit that is soft allows.
+    OverSoftLimit,
     /// The key was recorded before; the answer is the one it got then.
     Duplicate,
     /// The limit did not allow it. [`track`] returns [`Error::LimitExceeded`] instead; a program that prints answers
@@ -82,6 +84,8 @@ pub struct Stat {
     pub period_start: Option<OffsetDateTime>,
     /// Where the limit comes from.
     pub source: LimitSource,
+    /// Whether more than the limit is admitted, and marked.
+    pub soft: bool,
 }
 
 /// Records usage of a tenant, if its limit allows it, in a transaction of the control plane
@@ -100,14 +104,7 @@ pub async fn track(
 ) -> Result<Tracked> {
     let tenant = tenant::find(transaction, tenant).await?;
     tenant.refuse_inactive()?;
-    let metrics = sqlx::query_file!("sql/usage/metrics.sql").fetch_all(&mut **transaction).await?;
-    let Some(metric) = metrics.iter().find(|m| m.key == track.metric) else {
-        return Err(Error::NotFound {
-            kind: "metric",
-            name: track.metric.clone(),
-            suggestion: closest(&track.metric, metrics.iter().map(|m| m.key.as_str())),
-        });
-    };
+    let metric = find_metric(transaction, &track.metric).await?;
     if metric.source == "memberships" {
         return Err(Error::Invalid {
             field: "metric",
@@ -116,7 +113,7 @@ pub async fn track(
             hint: Some("add or remove members with `tenantctl user`".into()),
         });
     }
-    let unit: Unit = metric.unit.parse()?;
+    let unit = metric.unit;
     let amount = unit
         .parse_amount(&track.amount)
         .map_err(|reason| Error::invalid("amount", track.amount.clone(), reason))?;
@@ -158,6 +155,7 @@ pub async fn track(
     })?;
     let outcome = match answer.outcome.as_str() {
         "accepted" => Decision::Accepted,
+        "over_soft_limit" => Decision::OverSoftLimit,
         "duplicate" => Decision::Duplicate,
         _ if amount < 0 => {
             return Err(Error::Invalid {
@@ -192,8 +190,57 @@ pub async fn track(
     })
 }
 
-/// How `tenancy.track_usage` is told that the environment lifts a limit.
-const UNLIMITED: i64 = -1;
+/// A metric, as far as usage goes by it.
+pub(crate) struct Metric {
+    pub(crate) key: String,
+    pub(crate) unit: Unit,
+    kind: String,
+    source: String,
+}
+
+/// The metric of a key.
+pub(crate) async fn find_metric(connection: &mut PgConnection, key: &str) -> Result<Metric> {
+    let mut metrics = sqlx::query_file!("sql/usage/metrics.sql").fetch_all(connection).await?;
+    match metrics.iter().position(|m| m.key == key) {
+        Some(index) => {
+            let found = metrics.swap_remove(index);
+            Ok(Metric { key: found.key, unit: found.unit.parse()?, kind: found.kind, source: found.source })
+        }
+        None => Err(Error::NotFound {
+            kind: "metric",
+            name: key.to_owned(),
+            suggestion: closest(key, metrics.iter().map(|m| m.key.as_str())),
+        }),
+    }
+}
+
+/// How SQL is told that the environment lifts a limit.
+pub(crate) const UNLIMITED: i64 = -1;
+
+/// What the environment says of the metrics of a plan, for SQL that decides with it.
+pub(crate) struct StandIns {
+    /// Keys of the metrics that it has a say in.
+    pub(crate) metrics: Vec<String>,
+    /// The limit of each.
+    pub(crate) limits: Vec<i64>,
+}
+
+impl StandIns {
+    pub(crate) async fn of(
+        connection: &mut PgConnection,
+        plan: &str,
+        environment: &EnvironmentLimits,
+    ) -> Result<Self> {
+        let mut found = Self { metrics: Vec::new(), limits: Vec::new() };
+        for metric in sqlx::query_file!("sql/usage/metrics.sql").fetch_all(connection).await? {
+            if let Some(limit) = environment.get(plan, &metric.key, metric.unit.parse()?)? {
+                found.limits.push(limit.unwrap_or(UNLIMITED));
+                found.metrics.push(metric.key);
+            }
+        }
+        Ok(found)
+    }
+}
 
 fn shorten(key: &str) -> String {
     match key.char_indices().nth(60) {
@@ -228,23 +275,23 @@ pub async fn stats(
     environment: &EnvironmentLimits,
 ) -> Result<Vec<Stat>> {
     let tenant = tenant::find(connection, tenant).await?;
-    let rows = sqlx::query_file!("sql/usage/stats.sql", tenant.id.0).fetch_all(connection).await?;
+    let stand_ins = StandIns::of(connection, &tenant.plan, environment).await?;
+    let rows = sqlx::query_file!("sql/usage/stats.sql", tenant.id.0, &stand_ins.metrics, &stand_ins.limits)
+        .fetch_all(connection)
+        .await?;
     let mut stats = Vec::with_capacity(rows.len());
     for row in rows {
-        let unit: Unit = row.unit.parse()?;
-        let (limit, source) = match environment.get(&tenant.plan, &row.metric, unit)? {
-            Some(limit) => (limit, LimitSource::Environment),
-            None => (row.limit_value, LimitSource::Plan),
-        };
+        let limit = row.limit_value;
         stats.push(Stat {
             metric: row.metric,
-            unit,
+            unit: row.unit.parse()?,
             used: row.used,
             limit,
             remaining: limit.map(|limit| (limit - row.used).max(0)),
             percent: limit.filter(|l| *l > 0).map(|l| (row.used as f64 / l as f64 * 1000.0).round() / 10.0),
             period_start: row.period_start,
-            source,
+            source: row.source.parse()?,
+            soft: row.soft,
         });
     }
     Ok(stats)

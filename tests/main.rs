@@ -12,6 +12,8 @@ mod db;
 #[cfg(test)]
 mod embedded;
 #[cfg(test)]
+mod limit;
+#[cfg(test)]
 mod plan;
 #[cfg(test)]
 mod readme;

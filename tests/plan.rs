@@ -1,5 +1,7 @@
 //! Plans: what the default catalogue allows, and how the environment stands in for it.
 
+mod apply;
+
 use serde_json::{Value, json};
 
 use crate::common::{Database, Run, run};
@@ -29,7 +31,7 @@ async fn the_default_plans_are_the_ones_that_were_asked_for() {
         let units =
             [("events", "count"), ("participants", "count"), ("storage", "bytes"), ("admins", "count")];
         let limits = units.iter().zip(limits).map(|((metric, unit), limit)| {
-            json!({ "metric": metric, "unit": unit, "limit": limit, "source": "plan" })
+            json!({ "metric": metric, "unit": unit, "limit": limit, "source": "plan", "soft": false })
         });
         let expected = json!({
             "key": key, "name": name, "is_default": key == "free", "limits": limits.collect::<Value>(),

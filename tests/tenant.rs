@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use crate::common::{Database, Run, run};
 
 /// The fields of `tenant show -o json`, in order: other programs read them.
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 17] = [
     "id",
     "slug",
     "name",
@@ -23,6 +23,7 @@ const FIELDS: [&str; 16] = [
     "suspended_at",
     "purge_after",
     "user_count",
+    "billing_day",
 ];
 
 fn keys(value: &Value) -> Vec<&str> {
@@ -63,6 +64,7 @@ async fn a_tenant_is_created_with_all_that_is_said_of_it() {
         ("suspended_at", Value::Null),
         ("purge_after", Value::Null),
         ("user_count", json!(1)),
+        ("billing_day", Value::Null),
     ] {
         assert_eq!(shown[field], value, "{field}");
         assert_eq!(created[field], value, "{field}");

@@ -42,7 +42,7 @@ async fn usage_is_recorded_and_shown() {
     let stats = db.json(&["usage", "stats", "acme"]);
     let stat = |metric: &str, unit: &str, used: u64, limit: u64, percent: f64| {
         json!({ "metric": metric, "unit": unit, "used": used, "limit": limit, "remaining": limit - used,
-                "percent": percent, "period_start": null, "source": "plan" })
+                "percent": percent, "period_start": null, "source": "plan", "soft": false })
     };
     assert_eq!(
         stats,

@@ -105,6 +105,7 @@ async fn make_tenants(session: &mut Session) -> Result<String> {
             contact_email: None,
             organization_type: None,
             website_url: None,
+            billing_day: None,
         };
         let tenant = tenant::create(&mut transaction, &new, false).await?.value;
         let owner =

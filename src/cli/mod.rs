@@ -8,6 +8,8 @@ mod demo;
 mod existing;
 mod exit;
 mod help;
+mod limit;
+mod metric;
 mod plan;
 mod rls;
 mod tenant;
@@ -92,9 +94,15 @@ enum Command {
     /// Add, list and change the members of tenants
     #[command(subcommand)]
     User(user::Verb),
-    /// Look at the plans
+    /// Look at the plans, and change them
     #[command(subcommand)]
     Plan(plan::Verb),
+    /// Look at what is counted
+    #[command(subcommand)]
+    Metric(metric::Verb),
+    /// Give tenants limits of their own, and see why a limit is what it is
+    #[command(subcommand)]
+    Limit(limit::Verb),
     /// Record usage against plan limits, and look at it
     #[command(subcommand)]
     Usage(usage::Verb),
@@ -227,6 +235,8 @@ impl Command {
             Self::Tenant(verb) => verb.run(app).await,
             Self::User(verb) => verb.run(app).await,
             Self::Plan(verb) => verb.run(app).await,
+            Self::Metric(verb) => verb.run(app).await,
+            Self::Limit(verb) => verb.run(app).await,
             Self::Usage(verb) => verb.run(app).await,
             Self::Rls(verb) => verb.run(app).await,
             Self::Db(verb) => verb.run(app).await,

@@ -112,7 +112,7 @@ pub async fn migrate(transaction: &mut Transaction<'_>, role_prefix: &str) -> Re
     }
     let catalogue_applied = plan::is_empty(connection).await?;
     if catalogue_applied {
-        plan::apply(connection, &Catalogue::default_plans()?).await?;
+        plan::write(connection, &Catalogue::default_plans()?).await?;
     }
     Ok(Migrations { version: required_version(), applied, catalogue_applied })
 }

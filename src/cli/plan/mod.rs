@@ -1,9 +1,10 @@
 //! `tenantctl plan`.
 
+mod apply;
 mod list;
 mod show;
 
-use tenancy::plan::{Plan, PlanLimit};
+use tenancy::plan::{LimitSource, Plan, PlanLimit};
 
 use super::app::App;
 use crate::output::Printable;
@@ -15,6 +16,8 @@ pub(crate) enum Verb {
     List(list::Args),
     /// Show one plan
     Show(show::Args),
+    /// Add and change metrics, features, plans and their limits from a file
+    Apply(apply::Args),
 }
 
 impl Verb {
@@ -22,17 +25,15 @@ impl Verb {
         Ok(match self {
             Self::List(args) => Box::new(args.run(app).await?),
             Self::Show(args) => Box::new(args.run(app).await?),
+            Self::Apply(args) => Box::new(args.run(app).await?),
         })
     }
 }
 
-/// A limit as people read it; one from the environment is marked.
+/// A limit as people read it; one that is soft or from the environment is marked.
 fn limit(limit: &PlanLimit) -> String {
-    let value = limit.limit.map_or_else(|| "unlimited".to_owned(), |amount| limit.unit.format(amount));
-    match limit.source {
-        tenancy::plan::LimitSource::Plan => value,
-        tenancy::plan::LimitSource::Environment => format!("{value} (environment)"),
-    }
+    let value = super::usage::limit(limit.unit, limit.limit, limit.soft);
+    if limit.source == LimitSource::Environment { format!("{value} (environment)") } else { value }
 }
 
 fn limits(plan: &Plan) -> String {

@@ -4,7 +4,7 @@ use clap::Args as ClapArgs;
 use serde_json::Map;
 use tenancy::db::Transaction;
 use tenancy::plan::EnvironmentLimits;
-use tenancy::tenant::{self, NewTenant, Slug, Tenant, TenantRef};
+use tenancy::tenant::{self, BillingDay, NewTenant, Slug, Tenant, TenantRef};
 use tenancy::user::{self, NewMembership, Role, UserRef};
 use tenancy::{Change, Outcome};
 
@@ -33,6 +33,9 @@ pub(crate) struct Args {
     /// Its web site
     #[arg(long, value_name = "URL")]
     website_url: Option<String>,
+    /// Day of the month that its monthly periods begin on [default: that of each metric]
+    #[arg(long, value_name = "DAY")]
+    billing_day: Option<BillingDay>,
     /// Leave a tenant of the same slug as it is
     #[arg(long)]
     if_not_exists: bool,
@@ -77,6 +80,7 @@ impl Args {
             contact_email,
             organization_type: self.organization_type,
             website_url: self.website_url,
+            billing_day: self.billing_day,
         };
         let if_not_exists = self.if_not_exists;
         let change =

@@ -109,6 +109,7 @@ fn record(tenant: &Tenant) -> View {
         ("WEB SITE", tenant.website_url.clone()),
         ("BRANDING", object(&tenant.branding)),
         ("SETTINGS", object(&tenant.settings)),
+        ("BILLING DAY", tenant.billing_day.map(|day| day.to_string())),
         ("EARLIER SLUGS", (!tenant.aliases.is_empty()).then(|| tenant.aliases.join(", "))),
         ("SUSPENDED", tenant.suspended_at.map(super::time)),
         ("DATA KEPT UNTIL", tenant.purge_after.map(super::time)),

@@ -3,7 +3,7 @@
 use clap::Args as ClapArgs;
 use serde_json::Value;
 use tenancy::Error;
-use tenancy::tenant::{self, Update};
+use tenancy::tenant::{self, BillingDay, Update};
 
 use super::{Changed, TenantArg};
 use crate::cli::app::{App, DryRun};
@@ -28,11 +28,23 @@ pub(crate) struct Args {
     /// New web site; empty to remove it
     #[arg(long, value_name = "URL", group = "change")]
     website_url: Option<String>,
+    /// Day of the month that its monthly periods begin on, or `none` for that of each metric; a changed day begins a new
+    /// period, with nothing used of it
+    #[arg(long, value_name = "DAY", value_parser = parse_billing_day, group = "change")]
+    billing_day: Option<NewDay>,
     /// Put a value into branding or settings, as branding.primary_color=#336699; null removes it
     #[arg(long, value_name = "PATH=VALUE", value_parser = parse_set, group = "change")]
     set: Vec<(String, Value)>,
     #[command(flatten)]
     dry_run: DryRun,
+}
+
+/// A day, or none.
+#[derive(Debug, Clone, Copy)]
+struct NewDay(Option<BillingDay>);
+
+fn parse_billing_day(text: &str) -> Result<NewDay, Error> {
+    if text == "none" { Ok(NewDay(None)) } else { text.parse().map(|day| NewDay(Some(day))) }
 }
 
 /// A path and a value: JSON where it reads as JSON, else the text itself.
@@ -56,6 +68,7 @@ impl Args {
             contact_email: self.contact_email,
             organization_type: self.organization_type,
             website_url: self.website_url,
+            billing_day: self.billing_day.map(|NewDay(day)| day),
             set: self.set,
         };
         let change = app

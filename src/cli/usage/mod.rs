@@ -25,7 +25,13 @@ impl Verb {
     }
 }
 
+/// A limit; a soft one is marked.
+pub(super) fn limit(unit: Unit, limit: Option<i64>, soft: bool) -> String {
+    let mark = if soft && limit.is_some() { " (soft)" } else { "" };
+    format!("{}{mark}", bound(unit, limit))
+}
+
 /// An amount, or that there is no bound to it.
-fn bound(unit: Unit, amount: Option<i64>) -> String {
+pub(super) fn bound(unit: Unit, amount: Option<i64>) -> String {
     amount.map_or_else(|| "unlimited".to_owned(), |amount| unit.format(amount))
 }

@@ -2,7 +2,6 @@
 
 use clap::Args as ClapArgs;
 use serde::Serialize;
-use tenancy::plan::LimitSource;
 use tenancy::usage::{self, Stat};
 
 use crate::cli::app::App;
@@ -38,14 +37,10 @@ impl Report for Stats {
                     vec![
                         stat.metric.clone(),
                         stat.unit.format(stat.used),
-                        super::bound(stat.unit, stat.limit),
+                        super::limit(stat.unit, stat.limit, stat.soft),
                         super::bound(stat.unit, stat.remaining),
                         stat.percent.map_or_else(String::new, |percent| format!("{percent:.1} %")),
-                        match stat.source {
-                            LimitSource::Plan => "plan",
-                            LimitSource::Environment => "environment",
-                        }
-                        .to_owned(),
+                        stat.source.as_str().to_owned(),
                     ]
                 })
                 .collect(),

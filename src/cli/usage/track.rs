@@ -98,7 +98,13 @@ impl Report for Answer {
             ("REMAINING", super::bound(tracked.unit, tracked.remaining)),
             (
                 "OUTCOME",
-                if tracked.outcome == Decision::Duplicate { "duplicate" } else { "accepted" }.to_owned(),
+                match tracked.outcome {
+                    Decision::Accepted => "accepted",
+                    Decision::OverSoftLimit => "over_soft_limit",
+                    Decision::Duplicate => "duplicate",
+                    Decision::Rejected => "rejected",
+                }
+                .to_owned(),
             ),
         ])
     }
@@ -106,15 +112,28 @@ impl Report for Answer {
     fn ids(&self) -> Vec<String> {
         match self.tracked.outcome {
             Decision::Rejected => Vec::new(),
-            Decision::Accepted | Decision::Duplicate => vec![self.tracked.metric.clone()],
+            Decision::Accepted | Decision::OverSoftLimit | Decision::Duplicate => {
+                vec![self.tracked.metric.clone()]
+            }
         }
     }
 
     fn notes(&self) -> Vec<String> {
-        if self.dry_run && self.tracked.outcome == Decision::Accepted {
-            return vec![format!("would track {} of {}", self.tracked.metric, self.tracked.tenant)];
+        let tracked = &self.tracked;
+        let mut notes = Vec::new();
+        if self.dry_run && matches!(tracked.outcome, Decision::Accepted | Decision::OverSoftLimit) {
+            notes.push(format!("would track {} of {}", tracked.metric, tracked.tenant));
         }
-        Vec::new()
+        if tracked.outcome == Decision::OverSoftLimit {
+            notes.push(format!(
+                "tenant {} is over its soft limit of {}: {} used of {}",
+                tracked.tenant,
+                tracked.metric,
+                tracked.unit.format(tracked.used),
+                super::bound(tracked.unit, tracked.limit)
+            ));
+        }
+        notes
     }
 
     fn failure(&mut self) -> Option<anyhow::Error> {

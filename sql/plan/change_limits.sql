@@ -1,0 +1,1 @@
+SELECT tenancy.change_plan_limits() IS NULL AS "done!"

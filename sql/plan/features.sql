@@ -1,0 +1,1 @@
+SELECT key, name FROM tenancy.features ORDER BY position, key

@@ -1,1 +1,0 @@
-INSERT INTO tenancy.features (key, name, position) VALUES ($1, $2, $3)

@@ -1,1 +1,0 @@
-INSERT INTO tenancy.plan_limits (plan, metric, limit_value) VALUES ($1, $2, $3)

@@ -1,1 +1,0 @@
-INSERT INTO tenancy.metrics (key, name, unit, kind, reset, source, position) VALUES ($1, $2, $3, $4, $5, $6, $7)

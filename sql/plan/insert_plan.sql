@@ -1,1 +1,0 @@
-INSERT INTO tenancy.plans (key, name, position, is_default) VALUES ($1, $2, $3, $4)

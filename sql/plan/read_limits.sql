@@ -1,0 +1,1 @@
+SELECT tenancy.read_plan_limits() IS NULL AS "done!"

@@ -1,0 +1,1 @@
+SELECT EXISTS (SELECT FROM tenancy.memberships WHERE role = 'admin') AS "any!"
