@@ -134,6 +134,9 @@ pub(crate) async fn write(connection: &mut PgConnection, catalogue: &Catalogue) 
         changes.extend(added.iter().map(|feature| format!("feature {feature}")));
         all.push(applied("plan", &definition.key, before.is_some(), changes));
     }
+    if plans.is_empty() && defaults.is_empty() {
+        return Ok(all);
+    }
     sqlx::query_file!("sql/plan/refresh_limits.sql", &plans, &defaults).fetch_one(&mut *connection).await?;
     let over = sqlx::query_file!("sql/plan/overrun.sql", &plans).fetch_all(&mut *connection).await?;
     for applied in all.iter_mut().filter(|one| one.kind == "plan" && plans.contains(&one.key)) {
