@@ -6,7 +6,7 @@ use super::*;
 use crate::common::{Database, verify};
 
 /// Every sort of unique key, on plain tables, on partitioned ones and on those whose names are a nuisance.
-const KEYS: &str = r#"
+pub(super) const KEYS: &str = r#"
     CREATE EXTENSION btree_gist;
     CREATE SCHEMA "s 2";
     CREATE TABLE kinds (id int PRIMARY KEY, tenant_id uuid, x text, email text UNIQUE, login text,
