@@ -424,10 +424,16 @@ fn busy(table: &str, reason: String) -> Error {
     Error::Conflict { kind: "table", name: table.to_owned(), reason, hint: Some(RUN_AGAIN.into()) }
 }
 
-/// A transaction that changes tables: one setup at a time, and names mean PostgreSQL's own.
-async fn begin_change(session: &mut Session) -> Result<Transaction<'_>> {
+/// A transaction in which names mean PostgreSQL's own.
+async fn begin(session: &mut Session) -> Result<Transaction<'_>> {
     let mut tx = session.begin_checked().await?;
     sqlx::raw_sql("SET LOCAL search_path = pg_catalog, pg_temp").execute(&mut *tx).await?;
+    Ok(tx)
+}
+
+/// One that changes tables: one setup at a time.
+async fn begin_change(session: &mut Session) -> Result<Transaction<'_>> {
+    let mut tx = begin(session).await?;
     sqlx::query_file_scalar!("sql/rls/lock.sql").fetch_one(&mut *tx).await?;
     Ok(tx)
 }

@@ -189,19 +189,19 @@ async fn a_killed_hardening_is_completed_by_the_next() {
     // While an index is being built: it stays behind, not valid.
     let mut holder = left_open(&db, &format!("INSERT INTO par VALUES (-1, '{A}')")).await;
     let mut child = started(&db, &["--harden"]);
-    db.blocked(1).await;
+    let left = "SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = indexrelid
+                 WHERE NOT indisvalid AND relname ~ '^tenancy_online_key' AND indrelid = 'par'::regclass";
+    while db.sql(left) != "1" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     child.kill().unwrap();
     child.wait().unwrap();
-    let builds = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query ~ '^CREATE UNIQUE INDEX CONCURRENTLY'";
-    while db.sql(builds) != "0" {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    holder.execute("ROLLBACK").await.unwrap();
-    let left = "SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = indexrelid WHERE NOT indisvalid AND relname ~ '^tenancy_online_key'";
+    db.quiet().await;
     assert_eq!(db.sql(left), "1");
+    holder.execute("ROLLBACK").await.unwrap();
     // And wherever it happens to be.
     let mut kills = 0;
-    for wait in (100..3000).step_by(150) {
+    for wait in (100..3000).step_by(250) {
         let mut child = started(&db, &["--harden"]);
         tokio::time::sleep(Duration::from_millis(wait)).await;
         if child.try_wait().unwrap().is_some() {
@@ -386,4 +386,37 @@ async fn a_plain_migrator_hardens_what_it_sees() {
     );
     drop(session);
     db.sql(&format!("DROP SCHEMA shop CASCADE; DROP OWNED BY {quoted}; DROP ROLE {quoted}"));
+}
+
+#[tokio::test]
+async fn a_hostile_search_path_changes_nothing_of_a_hardening() {
+    let schema = format!(
+        "{}; CREATE SCHEMA evil; CREATE TABLE evil.pg_class (oid oid); CREATE TABLE evil.pg_constraint (oid oid);
+         CREATE TABLE evil.pg_index (oid oid); CREATE TABLE evil.pg_namespace (oid oid); CREATE TABLE evil.pg_roles (oid oid);
+         CREATE FUNCTION evil.pg_has_role(oid, text) RETURNS boolean LANGUAGE sql AS 'SELECT false';
+         CREATE FUNCTION evil.yes(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+         CREATE OPERATOR evil.= (FUNCTION = evil.yes, LEFTARG = text, RIGHTARG = text)",
+        busy(10)
+    );
+    let db = prepared(&schema).await;
+    db.sql(&format!("ALTER DATABASE {} SET search_path = evil, public, pg_catalog", db.name));
+    hardened(&db, &["--print"]).expect(0);
+    fails_before(&db, "VALIDATE.*small_code_fkey", &["--harden"]);
+    hardened(&db, &[]).expect(0);
+    db.sql(&format!("ALTER DATABASE {} RESET search_path", db.name));
+    assert_same(&all(&db), &offline(&schema).await);
+}
+
+#[tokio::test]
+async fn one_table_takes_the_key_that_it_needs_from_another() {
+    let (db, other) = (prepared(&busy(10)).await, prepared(&busy(10)).await);
+    for (db, how) in [(&db, &["--online"][..]), (&other, &[])] {
+        db.tenantctl(&["rls", "setup"]).expect(0);
+        db.tenantctl(&[&["rls", "setup", "--harden", "--table", "small"], how].concat()).expect(0);
+    }
+    assert_same(&all(&db), &all(&other));
+    for (db, how) in [(&db, &["--online"][..]), (&other, &[])] {
+        db.tenantctl(&[&["rls", "setup", "--harden"], how].concat()).expect(0);
+    }
+    assert_same(&all(&db), &all(&other));
 }

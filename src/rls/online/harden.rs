@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::types::Oid;
 
 use super::keys::{self, How, object_name};
-use super::{Ended, Online, ROUNDS, begin_change, busy, hurry, record};
+use super::{Ended, Online, ROUNDS, begin, begin_change, busy, hurry, record};
 use crate::Result;
 use crate::db::quote::ident;
 use crate::rls::harden;
@@ -185,7 +185,7 @@ impl Online<'_> {
         if options.tables.is_empty() {
             let views = self
                 .again("views", async |session| {
-                    let mut tx = session.begin_checked().await?;
+                    let mut tx = begin(session).await?;
                     let views = sqlx::query_file!("sql/rls/views.sql").fetch_all(&mut *tx).await?;
                     tx.commit().await?;
                     Ok(views)
@@ -254,7 +254,7 @@ impl Online<'_> {
 
     async fn wanted(&mut self, target: &Target, unique: bool) -> Result<Vec<Steps>> {
         self.again(&target.name, async |session| {
-            let mut tx = session.begin_checked().await?;
+            let mut tx = begin(session).await?;
             let mut wanted = Vec::new();
             let mut chosen = HashSet::new();
             for found in replacements(&mut tx, target.relation, unique, &[]).await? {
@@ -299,7 +299,7 @@ impl Online<'_> {
     pub(super) async fn prove(&mut self, target: &Target, statement: &str, touched: &[Oid]) -> Result<Ended> {
         let proven = self
             .again(&target.name, async |session| {
-                let mut tx = session.begin_checked().await?;
+                let mut tx = begin(session).await?;
                 super::execute(&mut tx, statement).await?;
                 sqlx::query_file!("sql/rls/online/settle.sql", touched).execute(&mut *tx).await?;
                 tx.commit().await
@@ -313,7 +313,7 @@ impl Online<'_> {
 
     async fn unproven(&mut self, name: &str) -> Result<Vec<(Oid, String, String)>> {
         self.again(name, async |session| {
-            let mut tx = session.begin_checked().await?;
+            let mut tx = begin(session).await?;
             let found = unproven(&mut tx).await?;
             tx.commit().await?;
             Ok(found)
@@ -325,7 +325,7 @@ impl Online<'_> {
     async fn discard_spares(&mut self) -> Result<()> {
         let spares = self
             .again("the control plane", async |session| {
-                let mut tx = session.begin_checked().await?;
+                let mut tx = begin(session).await?;
                 let spares = spares(&mut tx).await?;
                 tx.commit().await?;
                 Ok(spares)
@@ -335,7 +335,7 @@ impl Online<'_> {
             (self.watch.observe)(super::Event::Step { table: &spare.name, statement: &spare.statement });
             self.concurrently(&spare.name, &spare.statement).await?;
             self.again(&spare.name, async |session| {
-                let mut tx = session.begin_checked().await?;
+                let mut tx = begin(session).await?;
                 sqlx::query_file!("sql/rls/online/settle.sql", &[spare.relation]).execute(&mut *tx).await?;
                 tx.commit().await
             })
@@ -347,7 +347,7 @@ impl Online<'_> {
     /// Writes into the audit log that a table was changed.
     async fn written(&mut self, name: &str) -> Result<()> {
         self.again(name, async |session| {
-            let mut tx = session.begin_checked().await?;
+            let mut tx = begin(session).await?;
             record(&mut tx, name).await?;
             tx.commit().await
         })
