@@ -21,6 +21,16 @@ const REFERENCES: &str = r#"
     CREATE TABLE split (id int, tenant_id uuid NOT NULL, par int REFERENCES par, PRIMARY KEY (id)) PARTITION BY RANGE (id);
     CREATE TABLE split_1 PARTITION OF split FOR VALUES FROM (1) TO (1000);
     CREATE TABLE part (id int NOT NULL, tenant_id uuid NOT NULL, split int REFERENCES split);
+    CREATE TABLE deep (tenant_id uuid NOT NULL, n text, m text, UNIQUE (n, m) INCLUDE (tenant_id) WITH (fillfactor = 70) DEFERRABLE)
+        PARTITION BY LIST (n);
+    CREATE TABLE inner_a PARTITION OF deep FOR VALUES IN ('a') PARTITION BY LIST (m);
+    CREATE TABLE "deep Ünï éééééééééééééééééééééé '" PARTITION OF inner_a FOR VALUES IN ('a');
+    CREATE TABLE deep_b PARTITION OF deep FOR VALUES IN ('b');
+    CREATE TABLE deep_b_tenant_id_n_m_key (x int);
+    CREATE TABLE deep_c (tenant_id uuid NOT NULL, m text, n text, CONSTRAINT deep_c_tenant_id_n_m_tenant_id1_key UNIQUE (n, m) INCLUDE (tenant_id) DEFERRABLE);
+    ALTER TABLE deep ATTACH PARTITION deep_c FOR VALUES IN ('c');
+    CREATE UNIQUE INDEX ON deep (n, m, lower(m), upper(m)) WHERE m > 'a' AND n > 'a';
+    CREATE UNIQUE INDEX of_b ON deep (n, m, upper(m), (m || 'x'), (m || 'y'));
     CREATE TABLE par_tenant_id_id_key (x int);
     CREATE VIEW plain AS SELECT * FROM par;
     ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC;
@@ -93,10 +103,6 @@ async fn the_outcome_is_that_of_the_offline_hardening() {
     assert_same(&all(&db), &before);
     let script = hardened(&db, &["--print"]).expect(0).stdout;
     assert_same(&all(&db), &before);
-    assert!(
-        script.contains("-- note: unique key log_pkey is built anew while the table is locked"),
-        "{script}"
-    );
     assert!(
         script.contains("-- note: unique key booked is built anew while the table is locked"),
         "{script}"

@@ -118,8 +118,11 @@ impl Replacement {
             }
         }
         let touched = &self.touched;
-        let mut swap =
-            vec![step(How::Swap { statements, touched: touched.clone(), note: self.note.clone() })];
+        let mut swap = Vec::new();
+        // That of a partition takes its place with the whole.
+        if !statements.is_empty() {
+            swap.push(step(How::Swap { statements, touched: touched.clone(), note: self.note.clone() }));
+        }
         swap.extend(self.proofs.iter().map(|proof| step(How::Proof(proof.clone(), touched.clone()))));
         Ok(Some(Steps { ahead, swap }))
     }
