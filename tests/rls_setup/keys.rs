@@ -70,7 +70,7 @@ async fn keys(pool: &PgPool) -> Vec<String> {
 }
 
 /// Sorts that came with PostgreSQL 18.
-const NEWER: &str = "
+pub(super) const NEWER: &str = "
     CREATE TABLE priced (tenant_id uuid NOT NULL, item text, during daterange, PRIMARY KEY (item, during WITHOUT OVERLAPS));
     ALTER TABLE kid ADD CONSTRAINT unenforced FOREIGN KEY (email) REFERENCES kinds (email) NOT ENFORCED;";
 

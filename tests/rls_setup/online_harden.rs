@@ -42,8 +42,10 @@ const REFERENCES: &str = r#"
     INSERT INTO kid (id, tenant_id, email) SELECT g, 'bbbbbbbb-0000-4000-8000-000000000000', g::text FROM generate_series(1, 50) g;
     GRANT TRUNCATE, TRIGGER ON par TO PUBLIC, pg_monitor"#;
 
-fn every_sort() -> String {
-    format!("{}; {REFERENCES}", super::keys::KEYS)
+async fn every_sort() -> String {
+    let version = Database::empty().await.sql("SHOW server_version_num");
+    let newer = if version.parse::<u32>().unwrap() >= 180_000 { super::keys::NEWER } else { "" };
+    format!("{}; {newer}; {REFERENCES}", super::keys::KEYS)
 }
 
 fn hardened(db: &Database, more: &[&str]) -> Run {
@@ -96,7 +98,7 @@ fn statements(run: &Run) -> String {
 
 #[tokio::test]
 async fn the_outcome_is_that_of_the_offline_hardening() {
-    let schema = every_sort();
+    let schema = every_sort().await;
     let db = prepared(&schema).await;
     let before = all(&db);
     let dry = hardened(&db, &["--dry-run", "-o", "json"]).expect(0);
@@ -159,7 +161,7 @@ const BEFORE: [&str; 9] = [
 
 #[tokio::test]
 async fn what_an_ended_run_left_is_completed_or_taken_away() {
-    let schema = every_sort();
+    let schema = every_sort().await;
     let other = prepared(&schema).await;
     other.tenantctl(&["rls", "setup", "--harden"]).expect(0);
     let wanted = all(&other);
@@ -187,7 +189,7 @@ async fn what_an_ended_run_left_is_completed_or_taken_away() {
 async fn a_killed_hardening_is_completed_by_the_next() {
     let schema = format!(
         "{}; INSERT INTO par SELECT g, 'aaaaaaaa-0000-4000-8000-000000000000', 'x', g::text FROM generate_series(100, 30000) g",
-        every_sort()
+        every_sort().await
     );
     let wanted = offline(&schema).await;
     let db = prepared(&schema).await;
@@ -425,4 +427,26 @@ async fn one_table_takes_the_key_that_it_needs_from_another() {
         db.tenantctl(&[&["rls", "setup", "--harden"], how].concat()).expect(0);
     }
     assert_same(&all(&db), &all(&other));
+}
+
+#[tokio::test]
+async fn a_transaction_of_others_is_not_ended_for_a_deadlock() {
+    let db = prepared(&busy(10)).await;
+    db.tenantctl(&["rls", "setup", "--online"]).expect(0);
+    fails_before(&db, "ADD CONSTRAINT.* USING INDEX", &["--harden"]);
+    let mut other = left_open(&db, &format!("INSERT INTO big VALUES (100, '{A}', 'c100', 100)")).await;
+    let child = started(&db, &["--harden", "--lock-timeout", "4s"]);
+    // It holds the one table and waits for the other, for longer than it takes to look for a deadlock.
+    let holds = "SELECT count(*) FROM pg_locks WHERE relation = 'small'::regclass AND mode = 'AccessExclusiveLock' AND granted";
+    while db.sql(holds) == "0" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    other
+        .execute(AssertSqlSafe(format!("INSERT INTO small VALUES (100, '{A}', 100, 'c100')")))
+        .await
+        .unwrap();
+    other.execute("COMMIT").await.unwrap();
+    ended(child).expect(0);
+    assert_same(&all(&db), &offline(&busy(10)).await);
 }
