@@ -112,7 +112,6 @@ DECLARE
     definition  text;
     head        text;
     statement   text;
-    ending      text;
     part        record;
     spare       tenancy.online_replacement;
     takes       text[];
@@ -133,7 +132,7 @@ BEGIN
             RETURN NEXT replacement;
             CONTINUE;
         END IF;
-        SELECT x.relname, x.relkind, m.amname, n.nspname, r.tenant_column, k.conname, k.contype, k.condeferrable, k.condeferred, s.spcname,
+        SELECT x.relname, x.relkind, m.amname, n.nspname, r.tenant_column, k.conname, k.contype, coalesce(k.condeferrable, false) AS deferrable, s.spcname,
                format('%I.%I', n.nspname, c.relname) AS table, i.indisexclusion OR k.conexclop IS NOT NULL AS operators,
                ' WHERE ' || pg_get_expr(i.indpred, i.indrelid) AS predicate
           INTO key
@@ -148,17 +147,17 @@ BEGIN
                array_agg(DISTINCT f.conrelid::regclass) FILTER (WHERE f.conrelid <> p_relation) AS children
           INTO refers
           FROM pg_constraint f WHERE f.conindid = planned.index AND f.contype = 'f' AND f.conparentid = 0;
-        ending := CASE WHEN key.condeferred THEN ' DEFERRABLE INITIALLY DEFERRED' WHEN key.condeferrable THEN ' DEFERRABLE' ELSE '' END;
         takes := '{}';
         parts := '{}';
         definition := pg_get_indexdef(planned.index);
         head := format('CREATE UNIQUE INDEX %I ON %s USING %I (', key.relname, key.table, key.amname);
-        IF NOT key.operators AND key.relkind = 'i' AND starts_with(definition, head) THEN
+        -- An index beside a deferrable key would refuse at once what that lets pass until later.
+        IF NOT key.operators AND NOT key.deferrable AND key.relkind = 'i' AND starts_with(definition, head) THEN
             replacement.spare := 'tenancy_online_key_' || planned.index::oid;
             replacement := tenancy.online_spare(replacement, format(' ON %s USING %I (%I, ', key.table, key.amname, key.tenant_column)
                                                 || substr(definition, length(head) + 1), key.predicate, key.spcname);
         -- A partition's own primary key makes its columns NOT NULL by themselves there, and nothing takes that back.
-        ELSIF NOT key.operators AND key.relkind = 'I' AND NOT (coalesce(key.contype = 'p', false) AND current_setting('server_version_num')::int >= 180000)
+        ELSIF NOT key.operators AND NOT key.deferrable AND key.relkind = 'I' AND NOT (coalesce(key.contype = 'p', false) AND current_setting('server_version_num')::int >= 180000)
               AND starts_with(definition, format('CREATE UNIQUE INDEX %I ON ONLY %s USING %I (', key.relname, key.table, key.amname)) THEN
             head := format('CREATE UNIQUE INDEX %I ON ONLY %s USING %I (', key.relname, key.table, key.amname);
             FOR part IN
@@ -185,12 +184,13 @@ BEGIN
                     CASE key.contype WHEN 'p' THEN 'pkey' WHEN 'u' THEN 'key' ELSE 'idx' END, planned.index);
                 takes := takes || CASE WHEN key.conname IS NULL
                     THEN format('ALTER INDEX %I.%I RENAME TO %I', part.nspname, spare.spare, statement)
-                    ELSE format('ALTER TABLE %s ADD CONSTRAINT %I %s USING INDEX %I%s', part.table, statement,
-                                CASE key.contype WHEN 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, spare.spare, ending) END;
+                    ELSE format('ALTER TABLE %s ADD CONSTRAINT %I %s USING INDEX %I', part.table, statement,
+                                CASE key.contype WHEN 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, spare.spare) END;
             END LOOP;
         ELSE
             replacement.caveats := ARRAY[format('unique key %I is built anew while the table is locked, within the lock timeout: PostgreSQL builds no %s concurrently',
-                key.relname, CASE WHEN key.operators THEN 'exclusion constraint' ELSE 'primary key of a partitioned table' END)];
+                key.relname, CASE WHEN key.operators THEN 'exclusion constraint' WHEN key.deferrable THEN 'deferrable key'
+                                  ELSE 'primary key of a partitioned table' END)];
         END IF;
         replacement.touched := refers.children || p_relation;
         replacement.statements := ARRAY[tenancy.online_lock(replacement.touched)];
@@ -205,8 +205,8 @@ BEGIN
                 replacement.statements := replacement.statements || takes;
             ELSIF n = planned.replaces AND replacement.spare IS NOT NULL THEN
                 statement := CASE WHEN key.conname IS NULL THEN format('ALTER INDEX %I.%I RENAME TO %I', key.nspname, replacement.spare, key.relname)
-                    ELSE format('ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I %s USING INDEX %I%s', key.table, key.conname, key.conname,
-                                CASE key.contype WHEN 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, replacement.spare, ending) END;
+                    ELSE format('ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I %s USING INDEX %I', key.table, key.conname, key.conname,
+                                CASE key.contype WHEN 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, replacement.spare) END;
             ELSIF n > planned.replaces AND EXISTS (
                 SELECT FROM pg_constraint f JOIN pg_class c ON c.oid = f.conrelid JOIN pg_namespace s ON s.oid = c.relnamespace
                  WHERE f.oid = ANY (refers.oids) AND tenancy.online_proof(f.oid)
