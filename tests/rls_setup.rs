@@ -13,6 +13,7 @@ mod harden;
 mod keys;
 mod names;
 mod online;
+mod online_harden;
 mod roles;
 mod schema;
 mod state;

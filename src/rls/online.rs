@@ -5,6 +5,7 @@
 //! what needs more takes it for a moment, or gives way and tries again. Where a table stands is read from the catalogue
 //! and from what was written down, so a run that was ended anywhere is completed by the next one.
 
+mod harden;
 mod keys;
 mod pace;
 mod script;
@@ -47,7 +48,7 @@ const RUN_AGAIN: &str = "the steps that were finished stay: run the same command
 ///
 /// # Errors
 /// Those of [`setup`](super::setup::setup); [`Error::Conflict`] where a table stayed locked, or another such setup is at
-/// work; [`Error::Invalid`] with `harden` or `context`, or without a lock timeout. What was done until then stays.
+/// work; [`Error::Invalid`] with `context`, or without a lock timeout. What was done until then stays.
 pub async fn setup<'a>(
     session: &'a mut Session,
     watcher: &'a mut PgConnection,
@@ -75,17 +76,6 @@ pub async fn setup<'a>(
 /// What holds for a plan as well.
 fn check(options: &Setup) -> Result<()> {
     options.check_enabled()?;
-    if options.harden {
-        return Err(Error::Invalid {
-            field: "combination",
-            value: "--online --harden".into(),
-            reason: "hardening replaces keys in one transaction, which locks the tables while rows are read"
-                .into(),
-            hint: Some(
-                "set up with --online first, then `rls setup --harden` in a maintenance window".into(),
-            ),
-        });
-    }
     if options.context.is_some() {
         return Err(Error::Invalid {
             field: "combination",
@@ -155,9 +145,18 @@ impl<'a> Online<'a> {
             (self.watch.observe)(Event::Table { done, of: targets.len(), name: &target.name });
             tables.push(self.table(target, options).await?);
         }
-        let mut tx = self.session.begin_checked().await?;
-        propose(&mut tx, &targets, &mut tables).await?;
-        tx.commit().await?;
+        let mut notes = notes;
+        let mut database = TableProtection::new("database".into(), TableKind::Database);
+        if options.harden {
+            notes.extend(self.harden(&targets, &mut tables, options).await?);
+            if options.tables.is_empty() {
+                database.extend(self.harden_database().await?);
+            }
+        } else {
+            let mut tx = self.session.begin_checked().await?;
+            propose(&mut tx, &targets, &mut tables).await?;
+            tx.commit().await?;
+        }
         if let Some(mode) = options.on_new_table {
             let steps = self
                 .again("database", async |session| {
@@ -178,10 +177,9 @@ impl<'a> Online<'a> {
                     Ok(steps)
                 })
                 .await?;
-            let mut database = TableProtection::new("database".into(), TableKind::Database);
             database.extend(steps);
-            tables.extend(database.told());
         }
+        tables.extend(database.told());
         Ok(Protection { tables, notes })
     }
 
@@ -231,7 +229,9 @@ impl<'a> Online<'a> {
             (self.watch.observe)(Event::Step { table: &target.name, statement });
         }
         let done = match &step.how {
-            How::Brief(statements) => self.brief(target, step.relation, statements).await,
+            How::Brief(statements) => self.brief(target, &[step.relation], statements).await,
+            How::Swap { statements, touched, .. } => self.brief(target, touched, statements).await,
+            How::Proof(statement, touched) => return self.prove(target, statement, touched).await,
             How::Scan(statement, undo) => {
                 let scanned = self
                     .again(&target.name, async |session| {
@@ -243,18 +243,18 @@ impl<'a> Online<'a> {
                 match scanned {
                     // A row came in the way since they were counted.
                     Err(error) if matches!(pace::state(&error).as_deref(), Some("23503" | "23514")) => {
-                        self.brief(target, step.relation, std::slice::from_ref(undo)).await?;
+                        self.brief(target, &[step.relation], std::slice::from_ref(undo)).await?;
                         return Ok(Ended::Outdated);
                     }
                     other => other,
                 }
             }
-            How::Concurrent(statement) => self.concurrently(target, statement).await,
+            How::Concurrent(statement) => self.concurrently(&target.name, statement).await,
             How::Index { name, statement } => {
                 sqlx::query_file!("sql/rls/online/announce.sql", step.relation, name, statement)
                     .execute(self.session.connection())
                     .await?;
-                self.concurrently(target, statement).await
+                self.concurrently(&target.name, statement).await
             }
         };
         match done {
@@ -270,17 +270,22 @@ impl<'a> Online<'a> {
     }
 
     /// Statements whose locks others queue behind, in one transaction that writes down what they changed.
-    async fn brief(&mut self, target: &Target, relation: Oid, statements: &[String]) -> Result<()> {
+    async fn brief(&mut self, target: &Target, touched: &[Oid], statements: &[String]) -> Result<()> {
         let pace = self.pace;
         self.again(&target.name, async |session| {
             let mut tx = begin_change(session).await?;
             let before =
-                sqlx::query_file_scalar!("sql/rls/online/facts.sql", relation).fetch_one(&mut *tx).await?;
+                sqlx::query_file_scalar!("sql/rls/online/facts.sql", touched).fetch_one(&mut *tx).await?;
+            if touched.len() > 1 {
+                yield_early(&mut tx, pace).await?;
+            }
             hurry(&mut tx, pace, &target.name, statements.iter().map(String::as_str)).await?;
-            sqlx::query_file_scalar!("sql/rls/online/remember.sql", relation, before)
+            sqlx::query_file_scalar!("sql/rls/online/remember.sql", touched, before)
                 .fetch_one(&mut *tx)
                 .await?;
-            unfinished::own(&mut tx, relation).await?;
+            for relation in touched {
+                unfinished::own(&mut tx, *relation).await?;
+            }
             tx.commit().await
         })
         .await
@@ -288,7 +293,7 @@ impl<'a> Online<'a> {
 
     /// What cannot run in a transaction. Nobody queues behind it but other changes of the table, and giving up on it costs
     /// what it did so far: it has the patience of all tries.
-    async fn concurrently(&mut self, target: &Target, statement: &str) -> Result<()> {
+    async fn concurrently(&mut self, table: &str, statement: &str) -> Result<()> {
         let patience = self.pace.patience().as_millis();
         let limit = self.session.statement_timeout.as_millis();
         let connection = self.session.connection();
@@ -298,11 +303,9 @@ impl<'a> Online<'a> {
             sqlx::raw_sql(trusted(statement.to_owned())).execute(&mut *connection).await?;
             Ok(())
         };
-        let done = self.watch.during(&target.name, true, work).await;
+        let done = self.watch.during(table, true, work).await;
         match done {
-            Err(error) if pace::state(&error).as_deref() == Some("55P03") => {
-                Err(self.gave_up(&target.name, error))
-            }
+            Err(error) if pace::state(&error).as_deref() == Some("55P03") => Err(self.gave_up(table, error)),
             other => other,
         }
     }
@@ -328,11 +331,11 @@ impl<'a> Online<'a> {
                 let statements: Vec<&str> =
                     steps.iter().filter_map(|step| step.statement.as_deref()).collect();
                 if !statements.is_empty() {
-                    let before = sqlx::query_file_scalar!("sql/rls/online/facts.sql", target.relation)
+                    let before = sqlx::query_file_scalar!("sql/rls/online/facts.sql", &[target.relation])
                         .fetch_one(&mut *tx)
                         .await?;
                     hurry(&mut tx, pace, &target.name, statements.iter().copied()).await?;
-                    sqlx::query_file_scalar!("sql/rls/online/remember.sql", target.relation, before)
+                    sqlx::query_file_scalar!("sql/rls/online/remember.sql", &[target.relation], before)
                         .fetch_one(&mut *tx)
                         .await?;
                 }
@@ -421,10 +424,16 @@ fn busy(table: &str, reason: String) -> Error {
     Error::Conflict { kind: "table", name: table.to_owned(), reason, hint: Some(RUN_AGAIN.into()) }
 }
 
-/// A transaction that changes tables: one setup at a time, and names mean PostgreSQL's own.
-async fn begin_change(session: &mut Session) -> Result<Transaction<'_>> {
+/// A transaction in which names mean PostgreSQL's own.
+async fn begin(session: &mut Session) -> Result<Transaction<'_>> {
     let mut tx = session.begin_checked().await?;
     sqlx::raw_sql("SET LOCAL search_path = pg_catalog, pg_temp").execute(&mut *tx).await?;
+    Ok(tx)
+}
+
+/// One that changes tables: one setup at a time.
+async fn begin_change(session: &mut Session) -> Result<Transaction<'_>> {
+    let mut tx = begin(session).await?;
     sqlx::query_file_scalar!("sql/rls/lock.sql").fetch_one(&mut *tx).await?;
     Ok(tx)
 }
@@ -440,10 +449,21 @@ async fn hurry(
     sqlx::raw_sql(trusted(limit)).execute(&mut **tx).await?;
     for statement in statements {
         execute(tx, statement).await.map_err(|error| match pace::state(&error).as_deref() {
-            Some("57014") => busy(table, "could not be changed within the lock timeout".into()),
+            Some("57014") => busy(
+                table,
+                "could not be changed within the lock timeout, which a longer --lock-timeout gives it".into(),
+            ),
             _ => error,
         })?;
     }
+    Ok(())
+}
+
+/// Where several tables are locked, those who hold one and wait for the other meet us: we give way before PostgreSQL looks for
+/// a deadlock, so it never ends a transaction of theirs.
+async fn yield_early(tx: &mut Transaction<'_>, pace: Pace) -> Result<()> {
+    let limit = format!("SET LOCAL lock_timeout = {}", pace.early().as_millis());
+    sqlx::raw_sql(trusted(limit)).execute(&mut **tx).await?;
     Ok(())
 }
 

@@ -259,7 +259,7 @@ impl Target {
         if self.is_tenant() { "tenant" } else { "shared" }
     }
 
-    fn is_tenant(&self) -> bool {
+    pub(super) fn is_tenant(&self) -> bool {
         matches!(self.kind, TableKind::Tenant | TableKind::Partition | TableKind::Child)
     }
 

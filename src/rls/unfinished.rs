@@ -14,12 +14,14 @@ pub(super) const PROOF: &str = "tenancy_online_not_null";
 /// Which of these tables wait for the rest of an online setup, with a note for each.
 pub(super) async fn notes(connection: &mut PgConnection, relations: &[Oid]) -> Result<Vec<(Oid, String)>> {
     let mut look = look(connection).await?;
-    let found = sqlx::query_file_scalar!("sql/rls/online/unfinished.sql", relations, PROOF)
-        .fetch_all(&mut *look)
-        .await?;
+    let found =
+        sqlx::query_file!("sql/rls/online/unfinished.sql", relations, PROOF).fetch_all(&mut *look).await?;
     look.rollback().await?;
-    let note = "an online setup of it was interrupted: `tenantctl rls setup --online` completes it";
-    Ok(found.into_iter().map(|relation| (relation, note.to_owned())).collect())
+    let note = |hardening| {
+        let more = if hardening { " --harden" } else { "" };
+        format!("an online setup of it was interrupted: `tenantctl rls setup --online{more}` completes it")
+    };
+    Ok(found.into_iter().map(|row| (row.relation, note(row.hardening))).collect())
 }
 
 /// Writes the constraint down as setup's where it stands. Names mean PostgreSQL's own in the transaction.

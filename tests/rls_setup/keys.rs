@@ -6,7 +6,7 @@ use super::*;
 use crate::common::{Database, verify};
 
 /// Every sort of unique key, on plain tables, on partitioned ones and on those whose names are a nuisance.
-const KEYS: &str = r#"
+pub(super) const KEYS: &str = r#"
     CREATE EXTENSION btree_gist;
     CREATE SCHEMA "s 2";
     CREATE TABLE kinds (id int PRIMARY KEY, tenant_id uuid, x text, email text UNIQUE, login text,
@@ -70,7 +70,7 @@ async fn keys(pool: &PgPool) -> Vec<String> {
 }
 
 /// Sorts that came with PostgreSQL 18.
-const NEWER: &str = "
+pub(super) const NEWER: &str = "
     CREATE TABLE priced (tenant_id uuid NOT NULL, item text, during daterange, PRIMARY KEY (item, during WITHOUT OVERLAPS));
     ALTER TABLE kid ADD CONSTRAINT unenforced FOREIGN KEY (email) REFERENCES kinds (email) NOT ENFORCED;";
 

@@ -1,2 +1,2 @@
--- The state of a table as text, for remember.sql.
-SELECT ARRAY(SELECT s FROM tenancy.isolation_state($1::oid::regclass) s)::text AS "facts!"
+-- The state of tables as text, for remember.sql.
+SELECT ARRAY(SELECT DISTINCT s FROM unnest($1::oid[]) t, tenancy.isolation_state(t::regclass) s)::text AS "facts!"

@@ -1,2 +1,3 @@
--- Writes down what changed about a table since facts.sql.
-SELECT tenancy.remember($2::text::tenancy.isolation_fact[], ARRAY(SELECT s FROM tenancy.isolation_state($1::oid::regclass) s))::text AS done
+-- Writes down what changed about tables since facts.sql.
+SELECT tenancy.remember($2::text::tenancy.isolation_fact[],
+                        ARRAY(SELECT DISTINCT s FROM unnest($1::oid[]) t, tenancy.isolation_state(t::regclass) s))::text AS done

@@ -38,15 +38,21 @@ pub(super) enum How {
     Concurrent(String),
     /// Outside a transaction: an index of this name.
     Index { name: String, statement: String },
+    /// As brief, with locks on several tables, in whose place something else comes that a note tells of.
+    Swap { statements: Vec<String>, touched: Vec<Oid>, note: Option<String> },
+    /// In a transaction, proving a reference of these tables, with a lock that only other changes of them wait for. Where
+    /// rows stand in the way it stays unproven.
+    Proof(String, Vec<Oid>),
 }
 
 impl How {
     pub(super) fn statements(&self) -> &[String] {
         match self {
-            Self::Brief(statements) => statements,
-            Self::Scan(statement, _) | Self::Concurrent(statement) | Self::Index { statement, .. } => {
-                std::slice::from_ref(statement)
-            }
+            Self::Brief(statements) | Self::Swap { statements, .. } => statements,
+            Self::Scan(statement, _)
+            | Self::Concurrent(statement)
+            | Self::Index { statement, .. }
+            | Self::Proof(statement, _) => std::slice::from_ref(statement),
         }
     }
 }
@@ -263,7 +269,7 @@ async fn free_name(
 }
 
 /// The parts of a name put together as PostgreSQL does it: the longer of the two is cut until all fits.
-fn object_name(table: &str, column: &str, label: &str) -> String {
+pub(super) fn object_name(table: &str, column: &str, label: &str) -> String {
     let room = NAME_LENGTH.saturating_sub(label.len() + 2);
     let (mut first, mut second) = (table.len(), column.len());
     while first + second > room {

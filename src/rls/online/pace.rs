@@ -55,6 +55,11 @@ impl Pace {
         })
     }
 
+    /// A lock timeout that is over before PostgreSQL's `deadlock_timeout`, as it is unless somebody changed it.
+    pub(super) fn early(self) -> Duration {
+        self.lock_timeout.min(Duration::from_millis(900))
+    }
+
     fn longest_pause(failed: u32) -> Duration {
         FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(failed.saturating_sub(1))).min(LONGEST_PAUSE)
     }
