@@ -1,4 +1,4 @@
--- Hardening large tables in use (`rls setup --online --harden`): what is to be replaced is what 0014 and 0016 say, here is how
+-- Hardening large tables in use (`rls setup --online --harden`): what is to be replaced is what 0014 and 0021 say, here is how
 -- that is done without keeping anybody waiting.
 
 -- How keys are replaced online, a row for each: the index that is built CONCURRENTLY under a name of its own (spare), what
