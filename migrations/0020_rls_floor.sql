@@ -1,6 +1,7 @@
--- The floor asks for the admin role without a sub-select: only where the comparison did not decide, so that the executor
--- sets up one sub-select less for every statement of the application. Tables protected before keep the floor they have,
--- which holds as much, until the next setup.
+-- The floor is what the application's policy says, in the same words, unless the admin role may bypass isolation: PostgreSQL
+-- drops the second of two equal quals, so the floor costs a statement nothing. With the bypass it asks for the admin role
+-- without a sub-select: only where the comparison did not decide. Tables protected before keep the floor they have, which
+-- holds as much, until the next setup.
 
 -- The policies that are missing, or that bear our name and are no longer ours. Others' policies stay: the restrictive
 -- floor holds whatever they permit.
@@ -21,8 +22,9 @@ BEGIN
         SELECT * FROM (VALUES
             ('tenant_isolation', true, app, true, tenant.term, tenant.deparsed),
             ('tenant_floor', true, NULL, false,
-             format('%s OR pg_catalog.pg_has_role(%L, ''USAGE'')', tenant.term, admin),
-             format('(%s OR pg_has_role(%L::name, ''USAGE''::text))', tenant.deparsed, admin)),
+             CASE WHEN p_bypass THEN format('%s OR pg_catalog.pg_has_role(%L, ''USAGE'')', tenant.term, admin) ELSE tenant.term END,
+             CASE WHEN p_bypass THEN format('(%s OR pg_has_role(%L::name, ''USAGE''::text))', tenant.deparsed, admin)
+                  ELSE tenant.deparsed END),
             ('tenant_admin', p_bypass, admin, true, 'true', 'true')
         ) AS w (name, wanted, role, permissive, term, deparsed)
     LOOP
