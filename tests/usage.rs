@@ -212,7 +212,7 @@ async fn the_time_of_use_decides_the_period() {
     let rejected = at("2026-10-02T00:00:00Z", 6).json();
     assert_eq!(rejected["period_start"], "2026-10-01T00:00:00Z");
     assert_eq!(
-        db.sql("SELECT string_agg(occurred_at::date::text, ' ' ORDER BY id) FROM tenancy.usage_events"),
+        db.sql("SELECT string_agg(occurred_at::date::text, ' ' ORDER BY recorded_at, used) FROM tenancy.usage_events"),
         "2026-10-31 2026-11-01"
     );
 }
