@@ -9,9 +9,7 @@ CREATE TABLE tenancy.usage_epochs (
     opened_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE tenancy.usage_epochs IS 'Partitions of the usage ledger, oldest first';
--- The newest epoch: a sequence is read as it is, whatever snapshot a transaction has.
-CREATE SEQUENCE tenancy.usage_epoch_number AS int;
-INSERT INTO tenancy.usage_epochs VALUES (nextval('tenancy.usage_epoch_number'));
+INSERT INTO tenancy.usage_epochs VALUES (1);
 
 -- The epoch to record in, which stays the newest until the transaction ends.
 CREATE FUNCTION tenancy.usage_epoch() RETURNS int
@@ -21,10 +19,11 @@ DECLARE
 BEGIN
     -- "tena", and the first lock of ours that is in this form.
     PERFORM pg_advisory_xact_lock_shared(1952804449, 1);
-    newest := pg_sequence_last_value('tenancy.usage_epoch_number');
-    -- A snapshot older than the epoch sees not all that was recorded in the one before.
+    SELECT max(e.epoch) INTO newest FROM tenancy.usage_epochs e;
+    -- A snapshot older than the epoch sees not all that was recorded in the one before. The names of tables are looked up
+    -- as they are now, whatever the snapshot.
     IF current_setting('transaction_isolation') <> 'read committed'
-       AND NOT EXISTS (SELECT FROM tenancy.usage_epochs e WHERE e.epoch = newest) THEN
+       AND to_regclass('tenancy.usage_events_' || newest + 1) IS NOT NULL THEN
         RAISE EXCEPTION 'a new epoch of the usage ledger was opened since this transaction began'
             USING ERRCODE = 'serialization_failure', HINT = 'run the transaction again';
     END IF;

@@ -20,7 +20,7 @@ REVOKE EXECUTE ON FUNCTION tenancy.running_sum(bigint), tenancy.admit_next, tena
 -- what they have in common is looked up once. p_environments has a group's limit from the caller's environment, as
 -- admit_usage does. The answer has every event with p_all, otherwise those that were not just accepted. Outcomes beside
 -- track_usage's: conflict (the key was used for something else), unknown_tenant, unknown_metric, inactive (the tenant is),
--- not_reported (the metric is counted from elsewhere), too_old (before p_oldest), too_new, invalid_amount, invalid_key.
+-- not_reported (the metric is counted from elsewhere), too_old (before p_oldest, or what was pruned), too_new, invalid_amount, invalid_key.
 --
 -- Counters are locked first, in the order of their key, so that the figures that everything is decided by stay; then every
 -- key is looked for. Events whose sum fits take no decision of their own. Keys are expected to be new: where one turns out
@@ -29,10 +29,15 @@ CREATE FUNCTION tenancy.record_usage(
     p_tenants uuid[], p_metrics text[], p_days date[], p_environments bigint[],
     p_group int[], p_amounts bigint[], p_keys text[], p_at timestamptz[], p_oldest timestamptz, p_all boolean)
 RETURNS TABLE (ord bigint, outcome text, used bigint, limit_value bigint, period_start timestamptz)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+-- Without nested loops every plan seems costly, and compiling it would take seconds.
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     current  CONSTANT int := tenancy.usage_epoch();
+    -- Keys of what was recorded before the oldest epoch are forgotten: what may be among them is not counted anew. An event
+    -- is recorded at most an hour before it occurs.
+    oldest   CONSTANT timestamptz := greatest(p_oldest, (SELECT min(e.opened_at) + interval '1 hour' FROM tenancy.usage_epochs e
+                                                         HAVING min(e.epoch) > 1));
     newest   CONSTANT timestamptz := now() + interval '1 hour';
     -- By group: when its period began, what is wrong with it, whether its metric only grows, and its counter, which has the
     -- number of the first group that it serves.
@@ -131,7 +136,7 @@ BEGIN
                             WHEN i.amount IS NULL OR i.amount = 0 OR i.amount = -9223372036854775808
                                  OR (i.amount < 0 AND grows[i.g]) THEN 'invalid_amount'
                             WHEN octet_length(i.key) NOT BETWEEN 1 AND 1024 THEN 'invalid_key'
-                            WHEN i.at < p_oldest THEN 'too_old'
+                            WHEN i.at < oldest THEN 'too_old'
                             WHEN i.at > newest THEN 'too_new' END AS verdict
                   FROM unnest(p_group, p_amounts, p_keys, p_at) WITH ORDINALITY i (g, amount, key, at, ord)
             ), seen AS MATERIALIZED (
@@ -216,3 +221,66 @@ BEGIN
 END $$;
 REVOKE EXECUTE ON FUNCTION tenancy.record_usage FROM PUBLIC;
 
+
+-- Makes sure that old usage can go: opens an epoch where the newest has lasted for a third of the time that usage is kept.
+-- Tells whether it did.
+CREATE FUNCTION tenancy.open_usage_epoch(p_keep interval) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    next int;
+BEGIN
+    -- Waits for whoever is recording, and they for us.
+    PERFORM pg_advisory_xact_lock(1952804449, 1);
+    IF (SELECT max(e.opened_at) FROM tenancy.usage_epochs e) > now() - p_keep / 3 THEN
+        RETURN false;
+    END IF;
+    SELECT max(e.epoch) + 1 INTO next FROM tenancy.usage_epochs e;
+    INSERT INTO tenancy.usage_epochs (epoch) VALUES (next);
+    EXECUTE format('CREATE TABLE tenancy.%I PARTITION OF tenancy.usage_events FOR VALUES IN (%s)', 'usage_events_' || next, next);
+    EXECUTE format('ALTER TABLE tenancy.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', 'usage_events_' || next);
+    RETURN true;
+END $$;
+REVOKE EXECUTE ON FUNCTION tenancy.open_usage_epoch FROM PUBLIC;
+
+-- The epochs in which nothing was recorded for longer than usage is kept.
+CREATE FUNCTION tenancy.old_usage_epochs(p_keep interval) RETURNS SETOF int
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT e.epoch
+      FROM (SELECT e.epoch, lead(e.opened_at) OVER (ORDER BY e.epoch) AS closed_at FROM tenancy.usage_epochs e) e
+     WHERE e.closed_at < now() - p_keep
+     ORDER BY e.epoch;
+END;
+REVOKE EXECUTE ON FUNCTION tenancy.old_usage_epochs FROM PUBLIC;
+
+-- Drops an epoch, of which the usage by day is kept. Tells how many events it had.
+CREATE FUNCTION tenancy.drop_usage_epoch(p_epoch int) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    events bigint;
+BEGIN
+    -- Only one at a time drops it; whoever comes second finds nothing.
+    DELETE FROM tenancy.usage_epochs e
+     WHERE e.epoch = p_epoch AND e.epoch < (SELECT max(n.epoch) FROM tenancy.usage_epochs n);
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+    WITH day AS (
+        SELECT e.tenant_id, e.metric, (e.occurred_at AT TIME ZONE 'UTC')::date AS day, m.aggregation,
+               CASE m.aggregation WHEN 'max' THEN max(e.amount) ELSE sum(e.amount) END::bigint AS amount, count(*) AS events
+          FROM tenancy.usage_events e JOIN tenancy.metrics m ON m.key = e.metric
+         WHERE e.epoch = p_epoch AND EXISTS (SELECT FROM tenancy.tenants t WHERE t.id = e.tenant_id)
+         GROUP BY 1, 2, 3, m.aggregation
+    ), kept AS (
+        INSERT INTO tenancy.usage_days AS d (tenant_id, metric, day, amount, events)
+        SELECT y.tenant_id, y.metric, y.day, y.amount, y.events FROM day y ORDER BY 1, 2, 3
+        ON CONFLICT (tenant_id, metric, day) DO UPDATE
+           SET amount = CASE WHEN EXISTS (SELECT FROM tenancy.metrics m WHERE m.key = d.metric AND m.aggregation = 'max')
+                             THEN greatest(d.amount, excluded.amount) ELSE d.amount + excluded.amount END,
+               events = d.events + excluded.events
+    )
+    SELECT coalesce(sum(y.events), 0) INTO events FROM day y;
+    EXECUTE format('DROP TABLE tenancy.%I', 'usage_events_' || p_epoch);
+    RETURN events;
+END $$;
+REVOKE EXECUTE ON FUNCTION tenancy.drop_usage_epoch FROM PUBLIC;

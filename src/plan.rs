@@ -96,6 +96,11 @@ impl EnvironmentLimits {
         Self(variables.into_iter().filter(|(name, _)| name.contains("_PLAN_")).collect())
     }
 
+    /// Whether it has a say in anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Name of the variable for a metric of a plan.
     pub fn variable(plan: &str, metric: &str) -> String {
         format!("{plan}_PLAN_{metric}").to_uppercase()

@@ -1,5 +1,10 @@
 //! Usage: what tenants have used of what their plans allow.
 
+#[cfg(feature = "ingest")]
+pub mod ingest;
+mod prune;
+mod record;
+
 use serde::Serialize;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -10,6 +15,8 @@ use crate::suggest::closest;
 use crate::tenant::{self, Tenant, TenantRef};
 pub use crate::unit::Unit;
 use crate::{Error, Result};
+pub use prune::{Pruned, prune};
+pub use record::{Event, Recorded, Verdict, record};
 
 /// Usage that is to be recorded.
 #[derive(Debug, Clone)]

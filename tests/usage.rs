@@ -5,7 +5,9 @@ use std::process::{Child, Stdio};
 use serde_json::{Value, json};
 
 mod app;
+mod ingest;
 mod race;
+mod record;
 
 use crate::common::{Database, Run};
 

@@ -1,5 +1,7 @@
 //! `tenantctl usage`.
 
+mod ingest;
+mod prune;
 mod stats;
 mod track;
 
@@ -12,14 +14,20 @@ use crate::output::Printable;
 pub(crate) enum Verb {
     /// Record usage, if the plan's limit allows it
     Track(track::Args),
+    /// Record the usage that a file tells of, a line each
+    Ingest(ingest::Args),
     /// Show what a tenant has used of its limits
     Stats(stats::Args),
+    /// Drop single events that are older than usage is to be kept
+    Prune(prune::Args),
 }
 
 impl Verb {
     pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Box<dyn Printable>> {
         Ok(match self {
             Self::Track(args) => Box::new(args.run(app).await?),
+            Self::Ingest(args) => Box::new(args.run(app).await?),
+            Self::Prune(args) => Box::new(args.run(app).await?),
             Self::Stats(args) => Box::new(args.run(app).await?),
         })
     }

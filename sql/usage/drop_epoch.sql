@@ -1,0 +1,1 @@
+SELECT tenancy.drop_usage_epoch($1) AS "events!"
