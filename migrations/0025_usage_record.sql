@@ -284,3 +284,34 @@ BEGIN
     RETURN events;
 END $$;
 REVOKE EXECUTE ON FUNCTION tenancy.drop_usage_epoch FROM PUBLIC;
+
+-- Records usage of many tenants as record_usage does, for a service that proves the context of each: p_contexts has, group
+-- by group, what app.current_tenant_id would hold. The transaction's own context is as before afterwards.
+CREATE FUNCTION tenancy.track_usages(
+    p_contexts text[], p_tenants uuid[], p_metrics text[], p_days date[],
+    p_group int[], p_amounts bigint[], p_keys text[], p_at timestamptz[])
+RETURNS TABLE (ord bigint, outcome text, used bigint, limit_value bigint, period_start timestamptz)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    own  CONSTANT text := current_setting('app.current_tenant_id', true);
+    each record;
+BEGIN
+    IF cardinality(p_contexts) IS DISTINCT FROM cardinality(p_tenants) THEN
+        RAISE EXCEPTION 'every tenant needs a context' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    FOR each IN SELECT DISTINCT g.context, g.tenant FROM unnest(p_contexts, p_tenants) g (context, tenant) LOOP
+        PERFORM set_config('app.current_tenant_id', coalesce(each.context, ''), true);
+        IF tenancy.current_tenant_id() IS DISTINCT FROM each.tenant OR each.tenant IS NULL THEN
+            RAISE EXCEPTION 'usage of tenant % can only be tracked in its own context', each.tenant
+                USING ERRCODE = 'insufficient_privilege';
+        END IF;
+    END LOOP;
+    PERFORM set_config('app.current_tenant_id', coalesce(own, ''), true);
+    RETURN QUERY SELECT * FROM tenancy.record_usage(p_tenants, p_metrics, p_days, NULL, p_group, p_amounts, p_keys, p_at,
+                                                    '-infinity', true);
+END $$;
+REVOKE EXECUTE ON FUNCTION tenancy.track_usages FROM PUBLIC;
+DO $$
+BEGIN
+    EXECUTE format('GRANT EXECUTE ON FUNCTION tenancy.track_usages TO %I', tenancy.role_name('app'));
+END $$;

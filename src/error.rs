@@ -138,6 +138,9 @@ pub enum Error {
     /// PostgreSQL, or the way to it, failed.
     #[error("{}", database_words(.0))]
     Database(sqlx::Error),
+    /// A failure that several callers of [`crate::usage::UsageRecorder`] share.
+    #[error("{0}")]
+    Shared(std::sync::Arc<Error>),
     /// A migration of the control plane failed; the whole run was rolled back.
     #[error("the control plane could not be migrated")]
     Migrate(#[from] sqlx::migrate::MigrateError),
@@ -246,6 +249,7 @@ impl Error {
             Self::Migrate(sqlx::migrate::MigrateError::Execute(error))
             | Self::Migrate(sqlx::migrate::MigrateError::ExecuteMigration(error, _)) => database_kind(error),
             Self::Migrate(_) => ErrorKind::Unexpected,
+            Self::Shared(error) => error.kind(),
         }
     }
 
@@ -279,6 +283,7 @@ impl Error {
                     .into(),
             ),
             Self::Database(error) => database_hint(error),
+            Self::Shared(error) => error.hint(),
             // An embedded server's errors say what to do in their own words.
             Self::Embedded(_) | Self::BadData { .. } | Self::Migrate(_) => None,
         }
@@ -306,6 +311,7 @@ impl Error {
                 Some(error) => json!({ "sqlstate": error.code() }),
                 None => json!({}),
             },
+            Self::Shared(error) => error.details(),
             _ => json!({}),
         }
     }

@@ -4,6 +4,7 @@
 pub mod ingest;
 mod prune;
 mod record;
+mod recorder;
 
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -17,6 +18,7 @@ pub use crate::unit::Unit;
 use crate::{Error, Result};
 pub use prune::{Pruned, prune};
 pub use record::{Event, Recorded, Verdict, record};
+pub use recorder::{RecorderOptions, Usage, UsageRecorder};
 
 /// Usage that is to be recorded.
 #[derive(Debug, Clone)]

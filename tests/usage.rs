@@ -8,6 +8,7 @@ mod app;
 mod ingest;
 mod race;
 mod record;
+mod recorder;
 
 use crate::common::{Database, Run};
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use serde::Serialize;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use time::{Date, OffsetDateTime, UtcOffset};
 use uuid::Uuid;
 
@@ -202,6 +202,39 @@ impl Batch {
             all
         )
         .fetch_all(connection)
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                let verdict = Verdict::of(&row.outcome)?;
+                let (used, limit, period_start) = (row.used, row.limit_value, row.period_start);
+                Ok((row.ord as usize - 1, Recorded { verdict, used, limit, period_start }))
+            })
+            .collect()
+    }
+
+    /// The groups' tenants.
+    pub(crate) fn tenants(&self) -> &[Uuid] {
+        &self.tenants
+    }
+
+    /// All answers by the events' indices, to a caller that proves each group's context.
+    pub(crate) async fn track_in(
+        &self,
+        pool: &PgPool,
+        contexts: &[String],
+    ) -> Result<HashMap<usize, Recorded>> {
+        let rows = sqlx::query_file!(
+            "sql/usage/track_many.sql",
+            contexts,
+            &self.tenants,
+            &self.metrics,
+            &self.days,
+            &self.group,
+            &self.amounts,
+            &self.keys as &[Option<String>],
+            &self.at
+        )
+        .fetch_all(pool)
         .await?;
         rows.into_iter()
             .map(|row| {
