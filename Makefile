@@ -24,7 +24,7 @@ lint:
 # Measures; figures and method are in docs/benchmarks.md.
 bench:
 	scripts/prerequisites
-	cargo bench --bench start_up --bench rls
+	cargo bench --bench start_up --bench rls --bench usage
 
 # Everything that is made from something else: the cache of checked statements, the completion scripts.
 generate:

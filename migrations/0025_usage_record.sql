@@ -115,6 +115,13 @@ BEGIN
         EXIT WHEN locked = expected;
     END LOOP;
 
+    -- What is reserved in vain makes room.
+    PERFORM tenancy.reclaim_usage(r.tenant_id, r.metric, r.period_start)
+       FROM (SELECT DISTINCT r.tenant_id, r.metric, r.period_start
+               FROM unnest(p_tenants, p_metrics, periods, sound) x (tenant, metric, period, sound)
+               JOIN tenancy.usage_reservations r ON r.tenant_id = x.tenant AND r.metric = x.metric AND r.period_start = x.period
+              WHERE x.sound AND r.state = 'open' AND r.expires_at <= now()) r;
+
     names := ARRAY(SELECT DISTINCT unnest(p_metrics));
     SELECT array_agg(coalesce(c.used, 0) ORDER BY x.g), array_agg(coalesce(f.limit_value, 9223372036854775807) ORDER BY x.g),
            array_agg(coalesce(f.soft, false) ORDER BY x.g), array_agg(coalesce(m.aggregation = 'max', false) ORDER BY x.g),
@@ -252,6 +259,17 @@ BEGIN ATOMIC
      ORDER BY e.epoch;
 END;
 REVOKE EXECUTE ON FUNCTION tenancy.old_usage_epochs FROM PUBLIC;
+
+-- Forgets reservations that were closed longer ago than usage is kept.
+CREATE FUNCTION tenancy.drop_usage_reservations(p_keep interval) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    gone bigint;
+BEGIN
+    DELETE FROM tenancy.usage_reservations r WHERE r.state <> 'open' AND r.closed_at < now() - p_keep;
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    RETURN gone;
+END $$;
+REVOKE EXECUTE ON FUNCTION tenancy.drop_usage_reservations FROM PUBLIC;
 
 -- Drops an epoch, of which the usage by day is kept. Tells how many events it had.
 CREATE FUNCTION tenancy.drop_usage_epoch(p_epoch int) RETURNS bigint

@@ -5,6 +5,7 @@ pub mod ingest;
 mod prune;
 mod record;
 mod recorder;
+mod reserve;
 
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -19,6 +20,7 @@ use crate::{Error, Result};
 pub use prune::{Pruned, prune};
 pub use record::{Event, Recorded, Verdict, record};
 pub use recorder::{RecorderOptions, Usage, UsageRecorder};
+pub use reserve::{Released, Reservation, Reserve, commit, release, reserve};
 
 /// Usage that is to be recorded.
 #[derive(Debug, Clone)]

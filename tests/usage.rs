@@ -9,6 +9,7 @@ mod ingest;
 mod race;
 mod record;
 mod recorder;
+mod reserve;
 
 use crate::common::{Database, Run};
 

@@ -36,6 +36,7 @@ pub async fn prune(session: &mut Session, keep: Duration, dry_run: bool) -> Resu
     let mut transaction = session.begin_as_owner().await?;
     let opened =
         sqlx::query_file!("sql/usage/open_epoch.sql", seconds).fetch_one(&mut *transaction).await?.opened;
+    sqlx::query_file!("sql/usage/drop_reservations.sql", seconds).fetch_one(&mut *transaction).await?;
     let old = sqlx::query_file!("sql/usage/old_epochs.sql", seconds).fetch_all(&mut *transaction).await?;
     if dry_run {
         transaction.rollback().await?;

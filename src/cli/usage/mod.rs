@@ -2,6 +2,7 @@
 
 mod ingest;
 mod prune;
+mod reserve;
 mod stats;
 mod track;
 
@@ -14,6 +15,12 @@ use crate::output::Printable;
 pub(crate) enum Verb {
     /// Record usage, if the plan's limit allows it
     Track(track::Args),
+    /// Hold usage for work that may fail, if the plan's limit allows it
+    Reserve(reserve::ReserveArgs),
+    /// Record usage that was reserved
+    Commit(reserve::CommitArgs),
+    /// Give back usage that was reserved
+    Release(reserve::ReleaseArgs),
     /// Record the usage that a file tells of, a line each
     Ingest(ingest::Args),
     /// Show what a tenant has used of its limits
@@ -26,6 +33,9 @@ impl Verb {
     pub(crate) async fn run(self, app: &mut App) -> anyhow::Result<Box<dyn Printable>> {
         Ok(match self {
             Self::Track(args) => Box::new(args.run(app).await?),
+            Self::Reserve(args) => Box::new(args.run(app).await?),
+            Self::Commit(args) => Box::new(args.run(app).await?),
+            Self::Release(args) => Box::new(args.run(app).await?),
             Self::Ingest(args) => Box::new(args.run(app).await?),
             Self::Prune(args) => Box::new(args.run(app).await?),
             Self::Stats(args) => Box::new(args.run(app).await?),

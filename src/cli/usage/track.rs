@@ -64,6 +64,12 @@ impl Args {
     }
 }
 
+impl Answer {
+    pub(super) fn of(tracked: Tracked, dry_run: DryRun) -> Self {
+        Self { tracked, dry_run: dry_run.dry_run, rejection: None }
+    }
+}
+
 /// The answer that a refusal by the limit is.
 fn rejected(error: &anyhow::Error) -> Option<Tracked> {
     match error.downcast_ref()? {

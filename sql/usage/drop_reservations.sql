@@ -1,0 +1,1 @@
+SELECT tenancy.drop_usage_reservations(make_interval(secs => $1)) AS "gone!"
