@@ -5,6 +5,7 @@ use std::process::{Child, Stdio};
 use serde_json::{Value, json};
 
 mod app;
+mod meter;
 mod race;
 
 use crate::common::{Database, Run};

@@ -1,5 +1,6 @@
 //! `tenantctl usage`.
 
+mod meter;
 mod stats;
 mod track;
 
@@ -14,6 +15,9 @@ pub(crate) enum Verb {
     Track(track::Args),
     /// Show what a tenant has used of its limits
     Stats(stats::Args),
+    /// Count metrics from the platform's own tables
+    #[command(subcommand)]
+    Meter(meter::Verb),
 }
 
 impl Verb {
@@ -21,6 +25,7 @@ impl Verb {
         Ok(match self {
             Self::Track(args) => Box::new(args.run(app).await?),
             Self::Stats(args) => Box::new(args.run(app).await?),
+            Self::Meter(verb) => verb.run(app).await?,
         })
     }
 }
