@@ -20,23 +20,65 @@ CREATE TABLE tenancy.usage_meters (
 COMMENT ON TABLE tenancy.usage_meters IS 'Tables that metrics are counted from, by triggers on them';
 CREATE INDEX usage_meters_relation ON tenancy.usage_meters (relation);
 
--- What was put right about a counter, and why: with the ledger and usage_days it adds up to what the counter holds.
+-- What was put right about counters. The ledger, usage_days and these amounts add up to what a counter holds: an amount is
+-- what the history lacked, which is nothing where the counter alone was wrong.
 CREATE TABLE tenancy.usage_corrections (
     tenant_id    uuid NOT NULL REFERENCES tenancy.tenants ON DELETE CASCADE,
     metric       text NOT NULL REFERENCES tenancy.metrics ON UPDATE CASCADE ON DELETE CASCADE,
     period_start timestamptz NOT NULL,
     amount       bigint NOT NULL,
+    -- What the counter held.
     before       bigint NOT NULL,
     after        bigint NOT NULL,
     actor        text NOT NULL DEFAULT session_user,
     at           timestamptz NOT NULL DEFAULT now(),
-    reason       text NOT NULL CHECK (reason <> ''),
-    CHECK (amount = after - before)
+    reason       text NOT NULL CHECK (reason <> '')
 );
 COMMENT ON TABLE tenancy.usage_corrections IS 'What was put right about counters, and why';
 CREATE INDEX usage_corrections_key ON tenancy.usage_corrections (tenant_id, metric, period_start);
 CREATE INDEX usage_corrections_metric ON tenancy.usage_corrections (metric);
 CALL tenancy.isolate('tenancy.usage_corrections', 'tenant_id = (SELECT tenancy.current_tenant_id())');
+
+-- What a counter should hold by its history: the ledger, the days that are no longer in it or never were, and the corrections.
+-- NULL where days cannot be told apart by period, because the day that the periods begin on was changed.
+CREATE FUNCTION tenancy.usage_recorded(p_tenant uuid, p_metric text)
+RETURNS TABLE (tenant_id uuid, metric text, period_start timestamptz, amount numeric)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    WITH ledger AS MATERIALIZED (
+        SELECT e.tenant_id, e.metric, e.period_start, sum(e.amount) AS total, max(e.amount) AS largest
+          FROM tenancy.usage_events e
+         WHERE (p_tenant IS NULL OR e.tenant_id = p_tenant) AND (p_metric IS NULL OR e.metric = p_metric)
+         GROUP BY 1, 2, 3
+    ), counter AS MATERIALIZED (
+        SELECT k.tenant_id, k.metric, k.period_start, m.aggregation,
+               k.period_start = tenancy.usage_period(m.reset, coalesce(t.anchor_day, m.anchor_day), k.period_start) AS regular,
+               CASE m.reset WHEN 'daily' THEN k.period_start + interval '1 day'
+                    WHEN 'monthly' THEN tenancy.usage_period('monthly', coalesce(t.anchor_day, m.anchor_day), k.period_start + interval '32 days')
+                    ELSE 'infinity' END AS period_end
+          FROM (SELECT c.tenant_id, c.metric, c.period_start FROM tenancy.usage_counters c
+                 UNION SELECT l.tenant_id, l.metric, l.period_start FROM ledger l) k
+          JOIN tenancy.tenants t ON t.id = k.tenant_id
+          JOIN tenancy.metrics m ON m.key = k.metric
+         WHERE (p_tenant IS NULL OR k.tenant_id = p_tenant) AND (p_metric IS NULL OR k.metric = p_metric)
+    ), blurred AS (
+        SELECT DISTINCT c.tenant_id, c.metric, c.period_start
+          FROM counter c JOIN counter o ON o.tenant_id = c.tenant_id AND o.metric = c.metric
+         WHERE NOT o.regular AND o.period_start > c.period_start - interval '31 days' AND o.period_start < c.period_end
+    )
+    SELECT c.tenant_id, c.metric, c.period_start,
+           CASE WHEN b.tenant_id IS NOT NULL THEN NULL
+                WHEN c.aggregation = 'max' THEN greatest(l.largest, d.largest, 0)
+                ELSE coalesce(l.total, 0) + coalesce(d.total, 0) + coalesce(k.total, 0) END
+      FROM counter c
+      LEFT JOIN blurred b ON b.tenant_id = c.tenant_id AND b.metric = c.metric AND b.period_start = c.period_start
+      LEFT JOIN ledger l ON l.tenant_id = c.tenant_id AND l.metric = c.metric AND l.period_start = c.period_start
+     CROSS JOIN LATERAL (SELECT sum(d.amount) AS total, max(d.amount) AS largest FROM tenancy.usage_days d
+                          WHERE d.tenant_id = c.tenant_id AND d.metric = c.metric
+                            AND d.day >= (c.period_start AT TIME ZONE 'UTC')::date AND d.day < (c.period_end AT TIME ZONE 'UTC')::date) d
+     CROSS JOIN LATERAL (SELECT sum(k.amount) AS total FROM tenancy.usage_corrections k
+                          WHERE k.tenant_id = c.tenant_id AND k.metric = c.metric AND k.period_start = c.period_start) k
+$$;
+REVOKE EXECUTE ON FUNCTION tenancy.usage_recorded FROM PUBLIC;
 
 -- A table with its partitions and children: a statement fires the triggers of the table that it names, and of no other.
 CREATE FUNCTION tenancy.meter_family(p_relation regclass) RETURNS SETOF oid
@@ -52,8 +94,10 @@ $$;
 -- The statement that says, from the rows a statement changed, by how much each meter of a table moves, in the order in
 -- which counters are locked; NULL where there is no such meter.
 CREATE FUNCTION tenancy.meter_query(p_relation oid, p_op text) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    WITH RECURSIVE above AS (
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    -- In plpgsql, which keeps the plan.
+    RETURN (WITH RECURSIVE above AS (
         SELECT p_relation AS relation
          UNION
         SELECT i.inhparent FROM above a JOIN pg_inherits i ON i.inhrelid = a.relation
@@ -80,8 +124,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
                               ELSE '' END, ' UNION ALL ')
            || ') r WHERE r.tenant IS NOT NULL GROUP BY 1, 2 HAVING sum(r.amount) <> 0) d'
       FROM meter
-     WHERE NOT (grows AND p_op = 'DELETE')
-$$;
+     WHERE NOT (grows AND p_op = 'DELETE'));
+END $$;
 
 -- Moves counters by what was metered, all of it or, where a limit does not allow it, none. The amounts come in the order of
 -- tenant and metric. What is released is always given back, and never below zero.
@@ -301,16 +345,19 @@ BEGIN
     PERFORM FROM tenancy.usage_counters c WHERE c.metric = p_metric AND c.period_start = '-infinity'
       ORDER BY c.tenant_id, c.metric, c.period_start FOR NO KEY UPDATE;
     WITH change AS (
-        SELECT c.tenant_id, c.used AS before, coalesce(x.amount, 0) AS after
-          FROM tenancy.usage_counters c LEFT JOIN unnest(p_tenants, p_amounts) x (tenant, amount) ON x.tenant = c.tenant_id
-         WHERE c.metric = p_metric AND c.period_start = '-infinity' AND c.used <> coalesce(x.amount, 0)
+        SELECT c.tenant_id, c.used AS before, coalesce(x.amount, 0) AS after, coalesce(x.amount, 0) - r.amount AS lacking
+          FROM tenancy.usage_counters c
+          LEFT JOIN unnest(p_tenants, p_amounts) x (tenant, amount) ON x.tenant = c.tenant_id
+          JOIN tenancy.usage_recorded(NULL, p_metric) r ON r.tenant_id = c.tenant_id AND r.period_start = c.period_start
+         WHERE c.metric = p_metric AND c.period_start = '-infinity'
+           AND (c.used <> coalesce(x.amount, 0) OR r.amount <> coalesce(x.amount, 0))
     ), moved AS (
         UPDATE tenancy.usage_counters c SET used = change.after, updated_at = now()
           FROM change
          WHERE c.tenant_id = change.tenant_id AND c.metric = p_metric AND c.period_start = '-infinity'
     )
     INSERT INTO tenancy.usage_corrections (tenant_id, metric, period_start, amount, before, after, reason)
-    SELECT tenant_id, p_metric, '-infinity', after - before, before, after, p_reason FROM change;
+    SELECT tenant_id, p_metric, '-infinity', lacking, before, after, p_reason FROM change;
 END $$;
 
 -- Counts a metric from a table from now on, and as far as the table says from its beginning: a gauge is set to what its
@@ -471,3 +518,98 @@ END $$;
 REVOKE EXECUTE ON FUNCTION tenancy.meter_family, tenancy.meter_query, tenancy.count_metered, tenancy.meter_usage, tenancy.meter_truncate,
     tenancy.meter_reading, tenancy.meter_total, tenancy.meter_stands, tenancy.set_metered, tenancy.attach_meter, tenancy.detach_meter
     FROM PUBLIC;
+
+-- Counters that do not hold what they should: for a gauge that is metered what its tables hold, for admins the members who
+-- are, for all else the history. Beside that how much the history lacks. All of it is seen by one snapshot.
+CREATE FUNCTION tenancy.usage_drift(p_tenant uuid, p_metric text)
+RETURNS TABLE (tenant_id uuid, metric text, period_start timestamptz, counted bigint, actual bigint, lacking bigint, basis text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    WITH metric AS (
+        SELECT m.key, CASE WHEN m.source = 'memberships' THEN 'memberships'
+                           WHEN m.source = 'meter' AND m.kind = 'gauge' THEN 'tables' ELSE 'history' END AS basis
+          FROM tenancy.metrics m
+         WHERE p_metric IS NULL OR m.key = p_metric
+    ), truth AS (
+        SELECT r.tenant, u.metric, '-infinity'::timestamptz AS period, greatest(sum(r.amount), 0) AS amount
+          FROM metric m
+          JOIN tenancy.usage_meters u ON u.metric = m.key AND m.basis = 'tables'
+          JOIN pg_class c ON c.oid = u.relation
+         CROSS JOIN LATERAL tenancy.meter_reading(u.relation, u.tenant_column, u.sum_column) r
+         WHERE (p_tenant IS NULL OR r.tenant = p_tenant) AND EXISTS (SELECT FROM tenancy.tenants t WHERE t.id = r.tenant)
+         GROUP BY 1, 2
+         UNION ALL
+        SELECT a.tenant_id, m.key, '-infinity', count(*)
+          FROM metric m JOIN tenancy.memberships a ON a.role = 'admin' AND (p_tenant IS NULL OR a.tenant_id = p_tenant)
+         WHERE m.basis = 'memberships'
+         GROUP BY 1, 2
+         UNION ALL
+        SELECT r.tenant_id, r.metric, r.period_start, greatest(r.amount, 0)
+          FROM metric m JOIN tenancy.usage_recorded(p_tenant, p_metric) r ON r.metric = m.key AND r.amount IS NOT NULL
+         WHERE m.basis = 'history'
+    ), compared AS (
+        SELECT coalesce(c.tenant_id, t.tenant) AS tenant, m.key, coalesce(c.period_start, t.period) AS period,
+               coalesce(c.used, 0) AS counted, coalesce(t.amount, 0) AS actual, m.basis
+          FROM (SELECT c.* FROM tenancy.usage_counters c WHERE p_tenant IS NULL OR c.tenant_id = p_tenant) c
+          FULL JOIN truth t ON t.tenant = c.tenant_id AND t.metric = c.metric AND t.period = c.period_start
+          JOIN metric m ON m.key = coalesce(c.metric, t.metric)
+         -- Without a truth there is nothing to compare: a history that cannot be told, or a meter whose tables are gone.
+         WHERE t.tenant IS NOT NULL OR m.basis = 'memberships'
+            OR (m.basis = 'tables' AND EXISTS (SELECT FROM tenancy.usage_meters u JOIN pg_class k ON k.oid = u.relation WHERE u.metric = m.key))
+    )
+    SELECT c.tenant, c.key, c.period, c.counted, c.actual::bigint,
+           (CASE c.basis WHEN 'history' THEN 0
+                 WHEN 'memberships' THEN c.actual - c.counted
+                 ELSE c.actual - coalesce((SELECT r.amount FROM tenancy.usage_recorded(c.tenant, c.key) r WHERE r.period_start = c.period), 0)
+            END)::bigint, c.basis
+      FROM compared c
+     WHERE c.counted <> c.actual
+     ORDER BY 1, 2, 3
+$$;
+
+-- Sets counters to what they should hold, and writes that down. The truth is asked for again under the counters' locks, which
+-- everybody who uses something holds until their transaction ends: what they wrote shows, or they have not counted it yet.
+CREATE FUNCTION tenancy.repair_usage(p_tenant uuid, p_metric text)
+RETURNS TABLE (tenant_id uuid, metric text, period_start timestamptz, counted bigint, actual bigint, basis text)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    tenants uuid[];
+    metrics text[];
+    periods timestamptz[];
+BEGIN
+    SELECT array_agg(d.tenant_id), array_agg(d.metric), array_agg(d.period_start) INTO tenants, metrics, periods
+      FROM tenancy.usage_drift(p_tenant, p_metric) d;
+    IF EXISTS (SELECT FROM unnest(tenants, metrics, periods) x (tenant, metric, period)
+                WHERE NOT EXISTS (SELECT FROM tenancy.usage_counters c
+                                   WHERE c.tenant_id = x.tenant AND c.metric = x.metric AND c.period_start = x.period)) THEN
+        PERFORM FROM tenancy.tenants t WHERE t.id = ANY (tenants) ORDER BY t.id FOR SHARE;
+        PERFORM FROM tenancy.metrics m WHERE m.key = ANY (metrics) ORDER BY m.key FOR KEY SHARE;
+        PERFORM tenancy.read_plan_limits();
+        INSERT INTO tenancy.usage_counters (tenant_id, metric, period_start, limit_value, soft,
+                                            override_value, override_soft, override_until)
+        SELECT v.tenant_id, v.metric, x.period, v.limit_value, v.soft, v.override_value, v.override_soft, v.override_until
+          FROM unnest(tenants, metrics, periods) x (tenant, metric, period)
+          JOIN tenancy.limit_layers v ON v.tenant_id = x.tenant AND v.metric = x.metric
+         ORDER BY 1, 2, 3
+        ON CONFLICT DO NOTHING;
+    END IF;
+    PERFORM FROM tenancy.usage_counters c
+       JOIN unnest(tenants, metrics, periods) x (tenant, metric, period)
+         ON c.tenant_id = x.tenant AND c.metric = x.metric AND c.period_start = x.period
+      ORDER BY c.tenant_id, c.metric, c.period_start FOR NO KEY UPDATE OF c;
+    RETURN QUERY
+        WITH truth AS MATERIALIZED (
+            SELECT d.* FROM tenancy.usage_drift(p_tenant, p_metric) d
+              JOIN unnest(tenants, metrics, periods) x (tenant, metric, period)
+                ON d.tenant_id = x.tenant AND d.metric = x.metric AND d.period_start = x.period
+        ), moved AS (
+            UPDATE tenancy.usage_counters c SET used = truth.actual, updated_at = now()
+              FROM truth
+             WHERE c.tenant_id = truth.tenant_id AND c.metric = truth.metric AND c.period_start = truth.period_start
+        ), kept AS (
+            INSERT INTO tenancy.usage_corrections (tenant_id, metric, period_start, amount, before, after, reason)
+            SELECT t.tenant_id, t.metric, t.period_start, t.lacking, t.counted, t.actual, 'reconciled with ' || t.basis FROM truth t
+        )
+        SELECT t.tenant_id, t.metric, t.period_start, t.counted, t.actual, t.basis FROM truth t ORDER BY 1, 2, 3;
+END $$;
+REVOKE EXECUTE ON FUNCTION tenancy.usage_drift, tenancy.repair_usage FROM PUBLIC;

@@ -1,6 +1,7 @@
 //! Usage: what tenants have used of what their plans allow.
 
 pub mod meter;
+pub mod reconcile;
 
 use serde::Serialize;
 use sqlx::PgConnection;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 mod app;
 mod meter;
 mod race;
+mod reconcile;
 
 use crate::common::{Database, Run};
 

@@ -1,6 +1,7 @@
 //! `tenantctl usage`.
 
 mod meter;
+mod reconcile;
 mod stats;
 mod track;
 
@@ -18,6 +19,8 @@ pub(crate) enum Verb {
     /// Count metrics from the platform's own tables
     #[command(subcommand)]
     Meter(meter::Verb),
+    /// Compare counters with what they should hold, and set them right
+    Reconcile(reconcile::Args),
 }
 
 impl Verb {
@@ -26,6 +29,7 @@ impl Verb {
             Self::Track(args) => Box::new(args.run(app).await?),
             Self::Stats(args) => Box::new(args.run(app).await?),
             Self::Meter(verb) => verb.run(app).await?,
+            Self::Reconcile(args) => Box::new(args.run(app).await?),
         })
     }
 }
