@@ -53,6 +53,8 @@ pub enum Source {
     Reported,
     /// The control plane counts it from the tenant's members.
     Memberships,
+    /// Triggers on the platform's tables count it.
+    Meter,
 }
 
 macro_rules! words {
@@ -76,7 +78,7 @@ macro_rules! words {
 words!(Kind, "kind", Gauge "gauge", Counter "counter");
 words!(Reset, "reset", Never "never", Daily "daily", Monthly "monthly");
 words!(Aggregation, "aggregation", Sum "sum", Max "max");
-words!(Source, "source", Reported "reported", Memberships "memberships");
+words!(Source, "source", Reported "reported", Memberships "memberships", Meter "meter");
 
 /// Something that is counted.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -2,7 +2,9 @@
 
 #[cfg(feature = "ingest")]
 pub mod ingest;
+pub mod meter;
 mod prune;
+pub mod reconcile;
 mod record;
 mod recorder;
 mod reserve;
@@ -116,14 +118,7 @@ pub async fn track(
     let tenant = tenant::find(transaction, tenant).await?;
     tenant.refuse_inactive()?;
     let metric = find_metric(transaction, &track.metric).await?;
-    if metric.source == "memberships" {
-        return Err(Error::Invalid {
-            field: "metric",
-            value: track.metric.clone(),
-            reason: "it is counted from the tenant's members".into(),
-            hint: Some("add or remove members with `tenantctl user`".into()),
-        });
-    }
+    metric.refuse_unreported()?;
     let unit = metric.unit;
     let amount = unit
         .parse_amount(&track.amount)
@@ -207,6 +202,28 @@ pub(crate) struct Metric {
     pub(crate) unit: Unit,
     kind: String,
     source: String,
+}
+
+impl Metric {
+    /// What the control plane counts by itself, nobody reports.
+    fn refuse_unreported(&self) -> Result<()> {
+        let (reason, hint) = match self.source.as_str() {
+            "memberships" => {
+                ("it is counted from the tenant's members", "add or remove members with `tenantctl user`")
+            }
+            "meter" => (
+                "it is counted from the platform's tables",
+                "write to the tables that `tenantctl usage meter list` names",
+            ),
+            _ => return Ok(()),
+        };
+        Err(Error::Invalid {
+            field: "metric",
+            value: self.key.clone(),
+            reason: reason.into(),
+            hint: Some(hint.into()),
+        })
+    }
 }
 
 /// The metric of a key.

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 mod app;
 mod ingest;
+mod meter;
 mod race;
+mod reconcile;
 mod record;
 mod recorder;
 mod reserve;

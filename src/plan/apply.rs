@@ -61,6 +61,15 @@ pub(crate) async fn write(connection: &mut PgConnection, catalogue: &Catalogue) 
         if before.map(|before| (before.default, before.soft)) != Some((after.default, after.soft)) {
             defaults.push(after.key.clone());
         }
+        if after.source == Source::Meter && before.is_none_or(|b| b.source != Source::Meter) {
+            return Err(Error::refused(
+                format!("metric {}: no table is metered for it", after.key),
+                format!(
+                    "leave out its source, and run `tenantctl usage meter attach {} --table …`",
+                    after.key
+                ),
+            ));
+        }
         if let Some(before) = before {
             refuse_to_falsify(before, &after, &counted)?;
         }

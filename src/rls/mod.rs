@@ -24,6 +24,7 @@ pub mod verify;
 pub use check::Check;
 pub use contract::Contract;
 pub use ignore::{Baseline, Ignore};
+pub(crate) use platform::{explain, table};
 pub use probe::Progress;
 pub use report::{Finding, NotProven, Report, Severity};
 pub use verify::{Options, verify};

@@ -62,6 +62,14 @@ pub(super) async fn find(connection: &mut PgConnection, known: &[TableRow], name
     }
 }
 
+/// The same, for whoever has not listed the platform's tables.
+pub(crate) async fn table(connection: &mut PgConnection, name: &str) -> Result<Oid> {
+    let known = sqlx::query_file_as!(TableRow, "sql/rls/tables.sql", &["tenant_id".to_owned()])
+        .fetch_all(&mut *connection)
+        .await?;
+    find(connection, &known, name).await
+}
+
 fn suggest(known: &[TableRow], name: &str) -> Option<String> {
     let name = name.to_lowercase();
     known
@@ -82,7 +90,7 @@ pub(super) async fn look(connection: &mut PgConnection) -> Result<sqlx::Transact
 }
 
 /// What the database says about a table that isolation cannot apply to, as an error of its own.
-pub(super) fn explain(error: sqlx::Error, table: &str) -> Error {
+pub(crate) fn explain(error: sqlx::Error, table: &str) -> Error {
     let Some(said) =
         error.as_database_error().and_then(|e| e.try_downcast_ref::<sqlx::postgres::PgDatabaseError>())
     else {

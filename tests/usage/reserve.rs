@@ -38,6 +38,7 @@ async fn what_is_reserved_is_committed_or_goes_back() {
     assert!(error["message"].as_str().unwrap().contains("another amount"), "{error}");
     // It counts against the limit, for every way in.
     usage(&db, &["track", "acme", "--metric", "events", "--amount", "13"]).expect(6);
+    usage(&db, &["reconcile"]).expect(0);
     let error = usage(&db, &["reserve", "acme", "--metric", "events", "--amount", "13"]).expect(6).error();
     assert_eq!(error["details"]["used"], 8);
     assert_eq!(counted(&db, "events"), ("8".into(), "0".into()));

@@ -1,7 +1,9 @@
 //! `tenantctl usage`.
 
 mod ingest;
+mod meter;
 mod prune;
+mod reconcile;
 mod reserve;
 mod stats;
 mod track;
@@ -27,6 +29,11 @@ pub(crate) enum Verb {
     Stats(stats::Args),
     /// Drop single events that are older than usage is to be kept
     Prune(prune::Args),
+    /// Count metrics from the platform's own tables
+    #[command(subcommand)]
+    Meter(meter::Verb),
+    /// Compare counters with what they should hold, and set them right
+    Reconcile(reconcile::Args),
 }
 
 impl Verb {
@@ -39,6 +46,8 @@ impl Verb {
             Self::Ingest(args) => Box::new(args.run(app).await?),
             Self::Prune(args) => Box::new(args.run(app).await?),
             Self::Stats(args) => Box::new(args.run(app).await?),
+            Self::Meter(verb) => verb.run(app).await?,
+            Self::Reconcile(args) => Box::new(args.run(app).await?),
         })
     }
 }

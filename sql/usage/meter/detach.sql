@@ -1,0 +1,1 @@
+SELECT tenancy.detach_meter($1, $2::oid::regclass) AS "detached!"
