@@ -131,6 +131,27 @@ BEGIN
      WHERE NOT (grows AND p_op = 'DELETE'));
 END $$;
 
+-- Makes the counters that are not there yet, under the locks that admit_usage takes for the first use in a period.
+CREATE FUNCTION tenancy.open_counters(p_tenants uuid[], p_metrics text[], p_periods timestamptz[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM unnest(p_tenants, p_metrics, p_periods) x (tenant, metric, period)
+                    WHERE NOT EXISTS (SELECT FROM tenancy.usage_counters c
+                                       WHERE c.tenant_id = x.tenant AND c.metric = x.metric AND c.period_start = x.period)) THEN
+        RETURN;
+    END IF;
+    PERFORM FROM tenancy.tenants t WHERE t.id = ANY (p_tenants) ORDER BY t.id FOR SHARE;
+    PERFORM FROM tenancy.metrics m WHERE m.key = ANY (p_metrics) ORDER BY m.key FOR KEY SHARE;
+    PERFORM tenancy.read_plan_limits();
+    INSERT INTO tenancy.usage_counters (tenant_id, metric, period_start, limit_value, soft,
+                                        override_value, override_soft, override_until)
+    SELECT v.tenant_id, v.metric, x.period, v.limit_value, v.soft, v.override_value, v.override_soft, v.override_until
+      FROM unnest(p_tenants, p_metrics, p_periods) x (tenant, metric, period)
+      JOIN tenancy.limit_layers v ON v.tenant_id = x.tenant AND v.metric = x.metric
+     ORDER BY 1, 2, 3
+    ON CONFLICT DO NOTHING;
+END $$;
+
 -- Moves counters by what was metered, all of it or, where a limit does not allow it, none. The amounts come in the order of
 -- tenant and metric. What is released is always given back, and never below zero.
 CREATE FUNCTION tenancy.count_metered(p_tenants uuid[], p_metrics text[], p_amounts numeric[]) RETURNS void
@@ -160,23 +181,8 @@ BEGIN
             RAISE EXCEPTION 'there is no tenant %', unknown
                 USING ERRCODE = 'TN004', HINT = 'a metered table holds rows of tenants of the control plane alone';
         END IF;
-        -- The first use in a period, as in admit_usage.
-        IF EXISTS (SELECT FROM unnest(p_tenants, p_metrics, periods, amounts) x (tenant, metric, period, amount)
-                    WHERE x.amount > 0 AND NOT EXISTS (
-                        SELECT FROM tenancy.usage_counters c
-                         WHERE c.tenant_id = x.tenant AND c.metric = x.metric AND c.period_start = x.period)) THEN
-            PERFORM FROM tenancy.tenants t WHERE t.id = ANY (p_tenants) ORDER BY t.id FOR SHARE;
-            PERFORM FROM tenancy.metrics m WHERE m.key = ANY (p_metrics) ORDER BY m.key FOR KEY SHARE;
-            PERFORM tenancy.read_plan_limits();
-            INSERT INTO tenancy.usage_counters (tenant_id, metric, period_start, limit_value, soft,
-                                                override_value, override_soft, override_until)
-            SELECT v.tenant_id, v.metric, x.period, v.limit_value, v.soft, v.override_value, v.override_soft, v.override_until
-              FROM unnest(p_tenants, p_metrics, periods, amounts) x (tenant, metric, period, amount)
-              JOIN tenancy.limit_layers v ON v.tenant_id = x.tenant AND v.metric = x.metric
-             WHERE x.amount > 0
-             ORDER BY 1, 2, 3
-            ON CONFLICT DO NOTHING;
-        END IF;
+        PERFORM tenancy.open_counters(array_agg(x.tenant), array_agg(x.metric), array_agg(x.period))
+           FROM unnest(p_tenants, p_metrics, periods, amounts) x (tenant, metric, period, amount) WHERE x.amount > 0;
         SELECT count(*), count(*) FILTER (WHERE l.amount > 0) INTO locked, counted
           FROM (SELECT x.amount
                   FROM unnest(p_tenants, p_metrics, periods, amounts) x (tenant, metric, period, amount)
@@ -338,14 +344,8 @@ CREATE FUNCTION tenancy.set_metered(p_metric text, p_tenants uuid[], p_amounts b
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
-    PERFORM FROM tenancy.tenants t WHERE t.id = ANY (p_tenants) ORDER BY t.id FOR SHARE;
-    PERFORM tenancy.read_plan_limits();
-    INSERT INTO tenancy.usage_counters (tenant_id, metric, period_start, limit_value, soft,
-                                        override_value, override_soft, override_until)
-    SELECT v.tenant_id, v.metric, '-infinity', v.limit_value, v.soft, v.override_value, v.override_soft, v.override_until
-      FROM tenancy.limit_layers v WHERE v.metric = p_metric AND v.tenant_id = ANY (p_tenants)
-     ORDER BY 1
-    ON CONFLICT DO NOTHING;
+    PERFORM tenancy.open_counters(p_tenants, array_fill(p_metric, ARRAY[cardinality(p_tenants)]),
+                                  array_fill('-infinity'::timestamptz, ARRAY[cardinality(p_tenants)]));
     PERFORM FROM tenancy.usage_counters c WHERE c.metric = p_metric AND c.period_start = '-infinity'
       ORDER BY c.tenant_id, c.metric, c.period_start FOR NO KEY UPDATE;
     WITH change AS (
@@ -441,14 +441,12 @@ BEGIN
        SET table_name = excluded.table_name, tenant_column = excluded.tenant_column, sum_column = excluded.sum_column,
            attached_at = now(), attached_by = session_user;
     FOR member IN SELECT tenancy.meter_family(p_relation) LOOP
-        EXECUTE format('CREATE OR REPLACE TRIGGER tenancy_meter_insert AFTER INSERT ON %s REFERENCING NEW TABLE AS added '
-                       'FOR EACH STATEMENT EXECUTE FUNCTION tenancy.meter_usage()', member);
-        EXECUTE format('CREATE OR REPLACE TRIGGER tenancy_meter_update AFTER UPDATE ON %s REFERENCING OLD TABLE AS gone NEW TABLE AS added '
-                       'FOR EACH STATEMENT EXECUTE FUNCTION tenancy.meter_usage()', member);
-        EXECUTE format('CREATE OR REPLACE TRIGGER tenancy_meter_delete AFTER DELETE ON %s REFERENCING OLD TABLE AS gone '
-                       'FOR EACH STATEMENT EXECUTE FUNCTION tenancy.meter_usage()', member);
-        EXECUTE format('CREATE OR REPLACE TRIGGER tenancy_meter_truncate BEFORE TRUNCATE ON %s '
-                       'FOR EACH STATEMENT EXECUTE FUNCTION tenancy.meter_truncate()', member);
+        EXECUTE (SELECT string_agg(format('CREATE OR REPLACE TRIGGER tenancy_meter_%s %s ON %s %s FOR EACH STATEMENT EXECUTE FUNCTION %s()',
+                                          lower(x.event), x.moment || x.event, member, x.referencing, x.function), ';')
+                   FROM (VALUES ('INSERT', 'AFTER ', 'REFERENCING NEW TABLE AS added', 'tenancy.meter_usage'),
+                                ('UPDATE', 'AFTER ', 'REFERENCING OLD TABLE AS gone NEW TABLE AS added', 'tenancy.meter_usage'),
+                                ('DELETE', 'AFTER ', 'REFERENCING OLD TABLE AS gone', 'tenancy.meter_usage'),
+                                ('TRUNCATE', 'BEFORE ', '', 'tenancy.meter_truncate')) x (event, moment, referencing, function));
     END LOOP;
     -- One that was there and is disabled.
     FOR meter IN
@@ -507,10 +505,9 @@ BEGIN
         DELETE FROM tenancy.usage_meters m WHERE m.metric = p_metric AND m.relation = meter.relation;
         detached := detached + 1;
         FOR member IN SELECT tenancy.meter_family(meter.relation) WHERE meter.there AND NOT meter.shared LOOP
-            EXECUTE format('DROP TRIGGER IF EXISTS tenancy_meter_insert ON %s', member);
-            EXECUTE format('DROP TRIGGER IF EXISTS tenancy_meter_update ON %s', member);
-            EXECUTE format('DROP TRIGGER IF EXISTS tenancy_meter_delete ON %s', member);
-            EXECUTE format('DROP TRIGGER IF EXISTS tenancy_meter_truncate ON %s', member);
+            EXECUTE (SELECT string_agg(format('DROP TRIGGER tenancy_meter_%s ON %s', x.event, member), ';')
+                       FROM unnest(ARRAY['insert', 'update', 'delete', 'truncate']) x (event)
+                      WHERE EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = member AND t.tgname = 'tenancy_meter_' || x.event));
         END LOOP;
     END LOOP;
     UPDATE tenancy.metrics m SET source = 'reported'
@@ -519,7 +516,7 @@ BEGIN
     RETURN detached;
 END $$;
 
-REVOKE EXECUTE ON FUNCTION tenancy.meter_family, tenancy.meter_query, tenancy.count_metered, tenancy.meter_usage, tenancy.meter_truncate,
+REVOKE EXECUTE ON FUNCTION tenancy.meter_family, tenancy.meter_query, tenancy.open_counters, tenancy.count_metered, tenancy.meter_usage, tenancy.meter_truncate,
     tenancy.meter_reading, tenancy.meter_total, tenancy.meter_stands, tenancy.set_metered, tenancy.attach_meter, tenancy.detach_meter
     FROM PUBLIC;
 
@@ -570,50 +567,4 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
      ORDER BY 1, 2, 3
 $$;
 
--- Sets counters to what they should hold, and writes that down. The truth is asked for again under the counters' locks, which
--- everybody who uses something holds until their transaction ends: what they wrote shows, or they have not counted it yet.
-CREATE FUNCTION tenancy.repair_usage(p_tenant uuid, p_metric text)
-RETURNS TABLE (tenant_id uuid, metric text, period_start timestamptz, counted bigint, actual bigint, basis text)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-DECLARE
-    tenants uuid[];
-    metrics text[];
-    periods timestamptz[];
-BEGIN
-    SELECT array_agg(d.tenant_id), array_agg(d.metric), array_agg(d.period_start) INTO tenants, metrics, periods
-      FROM tenancy.usage_drift(p_tenant, p_metric) d;
-    IF EXISTS (SELECT FROM unnest(tenants, metrics, periods) x (tenant, metric, period)
-                WHERE NOT EXISTS (SELECT FROM tenancy.usage_counters c
-                                   WHERE c.tenant_id = x.tenant AND c.metric = x.metric AND c.period_start = x.period)) THEN
-        PERFORM FROM tenancy.tenants t WHERE t.id = ANY (tenants) ORDER BY t.id FOR SHARE;
-        PERFORM FROM tenancy.metrics m WHERE m.key = ANY (metrics) ORDER BY m.key FOR KEY SHARE;
-        PERFORM tenancy.read_plan_limits();
-        INSERT INTO tenancy.usage_counters (tenant_id, metric, period_start, limit_value, soft,
-                                            override_value, override_soft, override_until)
-        SELECT v.tenant_id, v.metric, x.period, v.limit_value, v.soft, v.override_value, v.override_soft, v.override_until
-          FROM unnest(tenants, metrics, periods) x (tenant, metric, period)
-          JOIN tenancy.limit_layers v ON v.tenant_id = x.tenant AND v.metric = x.metric
-         ORDER BY 1, 2, 3
-        ON CONFLICT DO NOTHING;
-    END IF;
-    PERFORM FROM tenancy.usage_counters c
-       JOIN unnest(tenants, metrics, periods) x (tenant, metric, period)
-         ON c.tenant_id = x.tenant AND c.metric = x.metric AND c.period_start = x.period
-      ORDER BY c.tenant_id, c.metric, c.period_start FOR NO KEY UPDATE OF c;
-    RETURN QUERY
-        WITH truth AS MATERIALIZED (
-            SELECT d.* FROM tenancy.usage_drift(p_tenant, p_metric) d
-              JOIN unnest(tenants, metrics, periods) x (tenant, metric, period)
-                ON d.tenant_id = x.tenant AND d.metric = x.metric AND d.period_start = x.period
-        ), moved AS (
-            UPDATE tenancy.usage_counters c SET used = truth.actual, updated_at = now()
-              FROM truth
-             WHERE c.tenant_id = truth.tenant_id AND c.metric = truth.metric AND c.period_start = truth.period_start
-        ), kept AS (
-            INSERT INTO tenancy.usage_corrections (tenant_id, metric, period_start, amount, before, after, reason)
-            SELECT t.tenant_id, t.metric, t.period_start, t.lacking, t.counted, t.actual, 'reconciled with ' || t.basis FROM truth t
-        )
-        SELECT t.tenant_id, t.metric, t.period_start, t.counted, t.actual, t.basis FROM truth t ORDER BY 1, 2, 3;
-END $$;
-REVOKE EXECUTE ON FUNCTION tenancy.usage_drift, tenancy.repair_usage FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tenancy.usage_drift FROM PUBLIC;

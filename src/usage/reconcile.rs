@@ -143,10 +143,29 @@ pub async fn detect(connection: &mut PgConnection, scope: &Scope) -> Result<Find
 /// Those of [`detect`].
 pub async fn repair(connection: &mut PgConnection, scope: &Scope) -> Result<Findings> {
     let (tenant, metric) = resolve(connection, scope).await?;
-    let rows = sqlx::query_file_as!(Row, "sql/usage/reconcile/repair.sql", tenant, metric.as_deref())
-        .fetch_all(&mut *connection)
+    let metric_key = metric.as_deref();
+    let keys = sqlx::query_file!("sql/usage/reconcile/keys.sql", tenant, metric_key)
+        .fetch_one(&mut *connection)
         .await
         .map_err(|error| explain(error, "metered tables"))?;
+    let (tenants, metrics, periods) = (&keys.tenants, &keys.metrics, &keys.periods);
+    sqlx::query_file!("sql/usage/reconcile/open.sql", tenants, metrics, periods)
+        .fetch_one(&mut *connection)
+        .await?;
+    sqlx::query_file!("sql/usage/reconcile/lock.sql", tenants, metrics, periods)
+        .fetch_one(&mut *connection)
+        .await?;
+    let rows = sqlx::query_file_as!(
+        Row,
+        "sql/usage/reconcile/repair.sql",
+        tenant,
+        metric_key,
+        tenants,
+        metrics,
+        periods
+    )
+    .fetch_all(&mut *connection)
+    .await?;
     let found = findings(connection, rows, tenant, metric).await?;
     for drift in &found.drifts {
         let details = serde_json::json!({

@@ -87,9 +87,7 @@ impl Report for Reconciled {
         let count = self.drifts.len();
         let mut notes = vec![match self.repair {
             _ if count == 0 => "every counter holds what it should".to_owned(),
-            Some(dry_run) => {
-                format!("{} {count} counters", dry_run.word("repaired", "repair"))
-            }
+            Some(dry_run) => format!("{} {count} counters", dry_run.word("repaired", "repair")),
             None => format!("{count} counters drifted: `tenantctl usage reconcile --repair` sets them right"),
         }];
         notes.extend(self.incomparable.iter().map(|one| {
