@@ -1,5 +1,7 @@
 //! Usage: what tenants have used of what their plans allow.
 
+mod alerts;
+
 use serde::Serialize;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -10,6 +12,7 @@ use crate::suggest::closest;
 use crate::tenant::{self, Tenant, TenantRef};
 pub use crate::unit::Unit;
 use crate::{Error, Result};
+pub use alerts::{Alert, AlertFilter, CHANNEL, alerts};
 
 /// Usage that is to be recorded.
 #[derive(Debug, Clone)]

@@ -4,6 +4,7 @@ use std::process::{Child, Stdio};
 
 use serde_json::{Value, json};
 
+mod alerts;
 mod app;
 mod race;
 

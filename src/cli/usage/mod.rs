@@ -1,9 +1,12 @@
 //! `tenantctl usage`.
 
+mod alerts;
 mod stats;
 mod track;
 
 use tenancy::usage::Unit;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::app::App;
 use crate::output::Printable;
@@ -14,6 +17,8 @@ pub(crate) enum Verb {
     Track(track::Args),
     /// Show what a tenant has used of its limits
     Stats(stats::Args),
+    /// List the thresholds of limits that use has reached, newest first
+    Alerts(alerts::Args),
 }
 
 impl Verb {
@@ -21,6 +26,7 @@ impl Verb {
         Ok(match self {
             Self::Track(args) => Box::new(args.run(app).await?),
             Self::Stats(args) => Box::new(args.run(app).await?),
+            Self::Alerts(args) => Box::new(args.run(app).await?),
         })
     }
 }
@@ -34,4 +40,10 @@ pub(super) fn limit(unit: Unit, limit: Option<i64>, soft: bool) -> String {
 /// An amount, or that there is no bound to it.
 pub(super) fn bound(unit: Unit, amount: Option<i64>) -> String {
     amount.map_or_else(|| "unlimited".to_owned(), |amount| unit.format(amount))
+}
+
+/// A time, as it is written on the command line.
+fn parse_time(text: &str) -> Result<OffsetDateTime, String> {
+    OffsetDateTime::parse(text, &Rfc3339)
+        .map_err(|error| format!("{error}; write for example 2026-11-30T12:00:00Z"))
 }
