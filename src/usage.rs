@@ -1,6 +1,7 @@
 //! Usage: what tenants have used of what their plans allow.
 
 mod alerts;
+mod history;
 
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -13,6 +14,7 @@ use crate::tenant::{self, Tenant, TenantRef};
 pub use crate::unit::Unit;
 use crate::{Error, Result};
 pub use alerts::{Alert, AlertFilter, CHANNEL, alerts};
+pub use history::{DayOfUse, Days, Entries, Entry, Span, history_by_day, history_by_key};
 
 /// Usage that is to be recorded.
 #[derive(Debug, Clone)]

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 mod alerts;
 mod app;
+mod history;
 mod race;
 
 use crate::common::{Database, Run};

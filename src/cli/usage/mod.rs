@@ -1,6 +1,7 @@
 //! `tenantctl usage`.
 
 mod alerts;
+mod history;
 mod stats;
 mod track;
 
@@ -17,6 +18,8 @@ pub(crate) enum Verb {
     Track(track::Args),
     /// Show what a tenant has used of its limits
     Stats(stats::Args),
+    /// Show what a tenant used day by day, or entry by entry
+    History(history::Args),
     /// List the thresholds of limits that use has reached, newest first
     Alerts(alerts::Args),
 }
@@ -26,6 +29,7 @@ impl Verb {
         Ok(match self {
             Self::Track(args) => Box::new(args.run(app).await?),
             Self::Stats(args) => Box::new(args.run(app).await?),
+            Self::History(args) => Box::new(args.run(app).await?),
             Self::Alerts(args) => Box::new(args.run(app).await?),
         })
     }
