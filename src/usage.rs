@@ -1,6 +1,7 @@
 //! Usage: what tenants have used of what their plans allow.
 
 mod alerts;
+mod forecast;
 mod history;
 
 use serde::Serialize;
@@ -14,6 +15,7 @@ use crate::tenant::{self, Tenant, TenantRef};
 pub use crate::unit::Unit;
 use crate::{Error, Result};
 pub use alerts::{Alert, AlertFilter, CHANNEL, alerts};
+pub use forecast::{Forecast, Outlook, forecast};
 pub use history::{DayOfUse, Days, Entries, Entry, Span, history_by_day, history_by_key};
 
 /// Usage that is to be recorded.

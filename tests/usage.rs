@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 mod alerts;
 mod app;
+mod forecast;
 mod history;
 mod race;
 

@@ -1,6 +1,7 @@
 //! `tenantctl usage`.
 
 mod alerts;
+mod forecast;
 mod history;
 mod stats;
 mod track;
@@ -20,6 +21,8 @@ pub(crate) enum Verb {
     Stats(stats::Args),
     /// Show what a tenant used day by day, or entry by entry
     History(history::Args),
+    /// Forecast when a tenant reaches its limits
+    Forecast(forecast::Args),
     /// List the thresholds of limits that use has reached, newest first
     Alerts(alerts::Args),
 }
@@ -30,6 +33,7 @@ impl Verb {
             Self::Track(args) => Box::new(args.run(app).await?),
             Self::Stats(args) => Box::new(args.run(app).await?),
             Self::History(args) => Box::new(args.run(app).await?),
+            Self::Forecast(args) => Box::new(args.run(app).await?),
             Self::Alerts(args) => Box::new(args.run(app).await?),
         })
     }
