@@ -1,5 +1,8 @@
 //! Usage: what tenants have used of what their plans allow.
 
+mod alerts;
+mod forecast;
+mod history;
 #[cfg(feature = "ingest")]
 pub mod ingest;
 pub mod meter;
@@ -19,6 +22,9 @@ use crate::suggest::closest;
 use crate::tenant::{self, Tenant, TenantRef};
 pub use crate::unit::Unit;
 use crate::{Error, Result};
+pub use alerts::{Alert, AlertFilter, CHANNEL, alerts};
+pub use forecast::{Forecast, Outlook, forecast};
+pub use history::{DayOfUse, Days, Entries, Entry, Span, history_by_day, history_by_key};
 pub use prune::{Pruned, prune};
 pub use record::{Event, Recorded, Verdict, record};
 pub use recorder::{RecorderOptions, Usage, UsageRecorder};

@@ -4,7 +4,10 @@ use std::process::{Child, Stdio};
 
 use serde_json::{Value, json};
 
+mod alerts;
 mod app;
+mod forecast;
+mod history;
 mod ingest;
 mod meter;
 mod race;

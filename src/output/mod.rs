@@ -1,5 +1,6 @@
 //! What a command prints: data on standard output in one of several formats, everything else on standard error.
 
+mod graph;
 mod notes;
 mod record;
 mod table;
@@ -9,6 +10,7 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 use serde_json::Value;
 
+pub(crate) use graph::{bar, sparkline};
 pub(crate) use notes::{Notes, Progress};
 
 /// The formats of standard output.
@@ -88,7 +90,12 @@ impl Output {
         } else {
             let value = || report.value().map_err(io::Error::other);
             match self.format {
-                Format::Table => text = table::render(&report.view(), terminal),
+                Format::Table => {
+                    text = table::render(&report.view(), terminal);
+                    if self.colour && terminal {
+                        text = graph::colour_bars(&text);
+                    }
+                }
                 Format::Json => {
                     text = serde_json::to_string_pretty(&value()?).map_err(io::Error::other)?;
                     text.push('\n');

@@ -1,5 +1,8 @@
 //! `tenantctl usage`.
 
+mod alerts;
+mod forecast;
+mod history;
 mod ingest;
 mod meter;
 mod prune;
@@ -9,6 +12,8 @@ mod stats;
 mod track;
 
 use tenancy::usage::Unit;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::app::App;
 use crate::output::Printable;
@@ -34,6 +39,12 @@ pub(crate) enum Verb {
     Meter(meter::Verb),
     /// Compare counters with what they should hold, and set them right
     Reconcile(reconcile::Args),
+    /// Show what a tenant used day by day, or entry by entry
+    History(history::Args),
+    /// Forecast when a tenant reaches its limits
+    Forecast(forecast::Args),
+    /// List the thresholds of limits that use has reached, newest first
+    Alerts(alerts::Args),
 }
 
 impl Verb {
@@ -48,6 +59,9 @@ impl Verb {
             Self::Stats(args) => Box::new(args.run(app).await?),
             Self::Meter(verb) => verb.run(app).await?,
             Self::Reconcile(args) => Box::new(args.run(app).await?),
+            Self::History(args) => Box::new(args.run(app).await?),
+            Self::Forecast(args) => Box::new(args.run(app).await?),
+            Self::Alerts(args) => Box::new(args.run(app).await?),
         })
     }
 }
@@ -61,4 +75,10 @@ pub(super) fn limit(unit: Unit, limit: Option<i64>, soft: bool) -> String {
 /// An amount, or that there is no bound to it.
 pub(super) fn bound(unit: Unit, amount: Option<i64>) -> String {
     amount.map_or_else(|| "unlimited".to_owned(), |amount| unit.format(amount))
+}
+
+/// A time, as it is written on the command line.
+fn parse_time(text: &str) -> Result<OffsetDateTime, String> {
+    OffsetDateTime::parse(text, &Rfc3339)
+        .map_err(|error| format!("{error}; write for example 2026-11-30T12:00:00Z"))
 }

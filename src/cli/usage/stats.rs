@@ -6,7 +6,7 @@ use tenancy::usage::{self, Stat};
 
 use crate::cli::app::App;
 use crate::cli::tenant::TenantArg;
-use crate::output::{Report, View};
+use crate::output::{Report, View, bar};
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
@@ -29,7 +29,7 @@ impl Args {
 impl Report for Stats {
     fn view(&self) -> View {
         View::List {
-            headers: vec!["METRIC", "USED", "LIMIT", "REMAINING", "PERCENT", "SOURCE"],
+            headers: vec!["METRIC", "USED", "LIMIT", "REMAINING", "PERCENT", "SOURCE", "USAGE"],
             rows: self
                 .0
                 .iter()
@@ -41,6 +41,7 @@ impl Report for Stats {
                         super::bound(stat.unit, stat.remaining),
                         stat.percent.map_or_else(String::new, |percent| format!("{percent:.1} %")),
                         stat.source.as_str().to_owned(),
+                        stat.percent.map_or_else(String::new, bar),
                     ]
                 })
                 .collect(),

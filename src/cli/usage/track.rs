@@ -5,7 +5,6 @@ use serde::Serialize;
 use tenancy::Error;
 use tenancy::usage::{self, Decision, Track, Tracked, Unit};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::cli::app::{App, DryRun};
 use crate::cli::tenant::TenantArg;
@@ -25,15 +24,10 @@ pub(crate) struct Args {
     #[arg(long)]
     key: Option<String>,
     /// When it was used, as 2026-11-30T12:00:00Z [default: now]
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
     at: Option<OffsetDateTime>,
     #[command(flatten)]
     dry_run: DryRun,
-}
-
-fn parse_time(text: &str) -> Result<OffsetDateTime, String> {
-    OffsetDateTime::parse(text, &Rfc3339)
-        .map_err(|error| format!("{error}; write for example 2026-11-30T12:00:00Z"))
 }
 
 #[derive(Serialize)]
