@@ -64,8 +64,11 @@ fn say(line: &str) -> Outcome<()> {
     Ok(writeln!(std::io::stdout().lock(), "{line}")?)
 }
 
+/// Statements, each in a transaction of its own.
 async fn run(connection: &mut PgConnection, sql: &str) -> Outcome<()> {
-    connection.execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await?;
+    for statement in sql.split(';').filter(|statement| !statement.trim().is_empty()) {
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))).await?;
+    }
     Ok(())
 }
 

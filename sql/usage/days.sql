@@ -1,4 +1,4 @@
--- Every day from $3 to $4, in UTC: what the ledger has of it, and what is kept by day alone.
+-- Every day from $3 to $4, in UTC: what the ledger has of it, what is kept by day alone, and what was put right.
 WITH used AS (
     SELECT (e.occurred_at AT TIME ZONE 'UTC')::date AS day, e.amount, 1::bigint AS events
       FROM tenancy.usage_events e
@@ -9,6 +9,10 @@ WITH used AS (
     SELECT d.day, d.amount, d.events
       FROM tenancy.usage_days d
      WHERE d.tenant_id = $1 AND d.metric = $2 AND d.day BETWEEN $3 AND $4
+     UNION ALL
+    SELECT (k.at AT TIME ZONE 'UTC')::date, k.amount, 0
+      FROM tenancy.usage_corrections k JOIN tenancy.metrics m ON m.key = k.metric AND m.aggregation = 'sum'
+     WHERE k.tenant_id = $1 AND k.metric = $2 AND (k.at AT TIME ZONE 'UTC')::date BETWEEN $3 AND $4
 )
 SELECT $3::date + n AS "day!",
        coalesce(CASE m.aggregation WHEN 'max' THEN max(u.amount) ELSE sum(u.amount) END, 0)::bigint AS "amount!",

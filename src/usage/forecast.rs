@@ -2,7 +2,7 @@
 //!
 //! A line is fitted by ordinary least squares to what was used in all at the end of each of the last days, and now. Where it
 //! meets the limit is the date; the interval are the dates at which the bounds of the 95 % prediction interval of a single
-//! observation meet it (inverse prediction, as in Draper and Smith, Applied Regression Analysis, third edition, section 3.2).
+//! observation meet it (inverse prediction, as in Draper and Smith, Applied Regression Analysis).
 
 use serde::Serialize;
 use sqlx::PgConnection;
