@@ -170,14 +170,7 @@ async fn reservations_at_once_hold_exactly_the_limit() {
     let (used, drift) = sums.split_once('|').unwrap();
     assert_eq!(drift, "0");
     assert!(used.parse::<i64>().unwrap() <= 20);
-    assert_eq!(
-        db.sql("SELECT count(*), count(DISTINCT key) FROM tenancy.usage_reservations")
-            .split('|')
-            .collect::<Vec<_>>()
-            .windows(2)
-            .all(|w| w[0] == w[1]),
-        true
-    );
+    assert_eq!(db.sql("SELECT count(*) = count(DISTINCT key) FROM tenancy.usage_reservations"), "t");
     // In another tenant's context there is none of them.
     let other = db.psql_as(
         &login,
