@@ -134,6 +134,17 @@ pub async fn record(
     answers.into_iter().collect::<Option<_>>().ok_or_else(|| unexpected("no answer"))
 }
 
+/// A row of an answer: the event's index, and what became of it. The database counts events from 1.
+fn answer(
+    ord: i64,
+    outcome: &str,
+    used: Option<i64>,
+    limit: Option<i64>,
+    period_start: Option<OffsetDateTime>,
+) -> Result<(usize, Recorded)> {
+    Ok((ord as usize - 1, Recorded { verdict: Verdict::of(outcome)?, used, limit, period_start }))
+}
+
 /// Events as `tenancy.record_usage` takes them: a column each, and what those of one tenant, metric and day have in
 /// common once.
 #[derive(Default)]
@@ -204,11 +215,7 @@ impl Batch {
         .fetch_all(connection)
         .await?;
         rows.into_iter()
-            .map(|row| {
-                let verdict = Verdict::of(&row.outcome)?;
-                let (used, limit, period_start) = (row.used, row.limit_value, row.period_start);
-                Ok((row.ord as usize - 1, Recorded { verdict, used, limit, period_start }))
-            })
+            .map(|row| answer(row.ord, &row.outcome, row.used, row.limit_value, row.period_start))
             .collect()
     }
 
@@ -237,11 +244,7 @@ impl Batch {
         .fetch_all(pool)
         .await?;
         rows.into_iter()
-            .map(|row| {
-                let verdict = Verdict::of(&row.outcome)?;
-                let (used, limit, period_start) = (row.used, row.limit_value, row.period_start);
-                Ok((row.ord as usize - 1, Recorded { verdict, used, limit, period_start }))
-            })
+            .map(|row| answer(row.ord, &row.outcome, row.used, row.limit_value, row.period_start))
             .collect()
     }
 
