@@ -3,7 +3,6 @@
 mod lines;
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -188,7 +187,7 @@ impl LineResult {
 }
 
 /// Records the usage that a file tells of, in batches, each in a transaction of its own: whoever is stopped runs the same
-/// again, and what was recorded is a duplicate then. Of every million lines those of one tenant and metric are decided
+/// again, and what was recorded is a duplicate then. Of every 250,000 lines those of one tenant and metric are decided
 /// in the order in which they happened. `progress` hears how many bytes of how many were dealt with, `answer` what became
 /// of each line.
 ///
@@ -219,10 +218,10 @@ pub async fn ingest(
     if options.dry_run {
         let mut transaction = session.begin_as_owner().await?;
         while let Some(chunk) = chunks.recv().await {
-            let prepared = Prepared::of(&mut transaction, chunk?).await?;
+            let mut prepared = Prepared::of(&mut transaction, chunk?).await?;
             let mut results = prepared.faults();
-            for range in prepared.batches() {
-                results.extend(prepared.record(&mut transaction, range, oldest, environment).await?);
+            while let Some(batch) = prepared.next_batch() {
+                results.extend(batch.record(&mut transaction, oldest, environment).await?);
             }
             prepared.tell(results, &mut summary, &mut answer)?;
             progress(prepared.chunk.bytes, prepared.chunk.of_bytes);
@@ -231,37 +230,45 @@ pub async fn ingest(
         return Ok(summary);
     }
     while let Some(chunk) = chunks.recv().await {
-        let chunk = chunk?;
         let mut transaction = session.begin_as_owner().await?;
-        let prepared = Prepared::of(&mut transaction, chunk).await?;
+        let mut prepared = Prepared::of(&mut transaction, chunk?).await?;
         transaction.rollback().await?;
         let mut results = prepared.faults();
-        for range in prepared.batches() {
+        while let Some(batch) = prepared.next_batch() {
             let mut attempt = 1;
             results.extend(loop {
-                match once(session, &prepared, range.clone(), oldest, environment).await {
+                match once(session, &batch, oldest, environment).await {
                     Err(error) if attempt < ATTEMPTS && in_the_way(&error) => attempt += 1,
                     other => break other?,
                 }
             });
         }
+        flush(session).await?;
         prepared.tell(results, &mut summary, &mut answer)?;
         progress(prepared.chunk.bytes, prepared.chunk.of_bytes);
     }
     Ok(summary)
 }
 
+/// Commits without waiting for the disk: nobody is told before [`flush`].
 async fn once(
     session: &mut Session,
-    prepared: &Prepared,
-    range: Range<usize>,
+    batch: &Numbered,
     oldest: OffsetDateTime,
     environment: &EnvironmentLimits,
 ) -> Result<Vec<LineResult>> {
     let mut transaction = session.begin_as_owner().await?;
-    let results = prepared.record(&mut transaction, range, oldest, environment).await?;
+    sqlx::query_file!("sql/usage/commit_async.sql").execute(&mut *transaction).await?;
+    let results = batch.record(&mut transaction, oldest, environment).await?;
     transaction.commit().await?;
     Ok(results)
+}
+
+/// Waits until all that was committed before is as safe as the session's `synchronous_commit` says.
+async fn flush(session: &mut Session) -> Result<()> {
+    let mut transaction = session.begin_as_owner().await?;
+    sqlx::query_file!("sql/usage/flush.sql").fetch_one(&mut *transaction).await?;
+    transaction.commit().await
 }
 
 /// Whether the same again may succeed: a deadlock, or a snapshot that is too old.
@@ -270,26 +277,32 @@ fn in_the_way(error: &Error) -> bool {
         if matches!(error.as_database_error().and_then(|e| e.code()).as_deref(), Some("40P01" | "40001")))
 }
 
-/// A chunk whose tenants are known, sorted.
+/// A chunk whose tenants are known.
 struct Prepared {
     chunk: Chunk,
-    /// By the chunk's number of a tenant.
-    tenants: Vec<Option<Uuid>>,
-    /// Lines of no tenant.
+    /// Numbers of the lines of no tenant, and of all others.
     unknown: Vec<u64>,
-    lines: Vec<Line>,
+    known: Vec<u64>,
+    /// The others, last first.
+    lines: Vec<(Uuid, Line)>,
+}
+
+/// Events, and the numbers of their lines.
+struct Numbered {
+    events: Batch,
+    numbers: Vec<u64>,
 }
 
 impl Prepared {
     async fn of(connection: &mut PgConnection, mut chunk: Chunk) -> Result<Self> {
         let ids: Vec<Option<Uuid>> = chunk.tenants.iter().map(|name| Uuid::try_parse(name).ok()).collect();
         let given: Vec<Uuid> = ids.iter().flatten().copied().collect();
-        let mut known: HashMap<String, Uuid> = HashMap::new();
+        let mut slugs: HashMap<String, Uuid> = HashMap::new();
         let mut existing = HashSet::new();
         for row in
             sqlx::query_file!("sql/usage/tenants.sql", &chunk.tenants, &given).fetch_all(connection).await?
         {
-            known.insert(row.slug, row.id);
+            slugs.insert(row.slug, row.id);
             existing.insert(row.id);
         }
         let tenants: Vec<Option<Uuid>> = chunk
@@ -297,20 +310,27 @@ impl Prepared {
             .iter()
             .zip(&ids)
             .map(|(name, id)| {
-                id.filter(|id| existing.contains(id)).or_else(|| known.get(name.as_str()).copied())
+                id.filter(|id| existing.contains(id)).or_else(|| slugs.get(name.as_str()).copied())
             })
             .collect();
-        let mut lines = Vec::with_capacity(chunk.lines.len());
-        let mut unknown = Vec::new();
+        let (mut lines, mut known, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
         for line in chunk.lines.drain(..) {
             match tenants[line.tenant] {
-                Some(_) => lines.push(line),
+                Some(tenant) => {
+                    known.push(line.number);
+                    lines.push((tenant, line));
+                }
                 None => unknown.push(line.number),
             }
         }
-        // Neighbours in the index of keys come together, and each counter's events in the order of their time.
-        lines.sort_unstable_by_key(|line| (tenants[line.tenant], line.metric, line.at, line.number));
-        Ok(Self { chunk, tenants, unknown, lines })
+        // Lines come sorted by how their tenant was written. One that has two names has its lines in two places.
+        let named: Vec<Uuid> = tenants.into_iter().flatten().collect();
+        if named.iter().collect::<HashSet<_>>().len() < named.len() {
+            lines.sort_unstable_by_key(|(tenant, line)| (*tenant, line.metric, line.at, line.number));
+        }
+        lines.reverse();
+        known.sort_unstable();
+        Ok(Self { chunk, unknown, known, lines })
     }
 
     /// The answers that nothing has to be recorded for.
@@ -326,30 +346,15 @@ impl Prepared {
         faults.chain(unknown).collect()
     }
 
-    fn batches(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let end = self.lines.len();
-        (0..end).step_by(BATCH).map(move |start| start..(start + BATCH).min(end))
-    }
-
-    /// Records some of the lines; the answers to those that were not just accepted.
-    async fn record(
-        &self,
-        transaction: &mut Transaction<'_>,
-        range: Range<usize>,
-        oldest: OffsetDateTime,
-        environment: &EnvironmentLimits,
-    ) -> Result<Vec<LineResult>> {
-        let lines = &self.lines[range];
-        let mut batch = Batch::default();
-        for line in lines {
-            let Some(tenant) = self.tenants[line.tenant] else { continue };
-            batch.push(tenant, &self.chunk.metrics[line.metric], line.amount, line.key.clone(), line.at);
+    /// The next lines to record, if there are any.
+    fn next_batch(&mut self) -> Option<Numbered> {
+        let start = self.lines.len().saturating_sub(BATCH);
+        let mut batch = Numbered { events: Batch::default(), numbers: Vec::new() };
+        for (tenant, line) in self.lines.drain(start..).rev() {
+            batch.events.push(tenant, &self.chunk.metrics[line.metric], line.amount, line.key, line.at);
+            batch.numbers.push(line.number);
         }
-        let answers = batch.record(transaction, oldest, environment, false).await?;
-        Ok(answers
-            .into_iter()
-            .filter_map(|(index, answer)| Some(LineResult::of_answer(lines.get(index)?.number, &answer)))
-            .collect())
+        (!batch.numbers.is_empty()).then_some(batch)
     }
 
     /// Gives the answers in the order of the lines: those that are at hand, and all others were accepted.
@@ -360,15 +365,13 @@ impl Prepared {
         answer: &mut impl FnMut(&LineResult) -> Result<()>,
     ) -> Result<()> {
         results.sort_unstable_by_key(|result| result.line);
-        let mut accepted: Vec<u64> = self.lines.iter().map(|line| line.number).collect();
-        accepted.sort_unstable();
         summary.without_key += self.chunk.without_key;
         let mut others = results.iter().peekable();
         let mut tell = |result: &LineResult| {
             summary.add(result.outcome);
             answer(result)
         };
-        for number in accepted {
+        for &number in &self.known {
             while let Some(result) = others.next_if(|result| result.line < number) {
                 tell(result)?;
             }
@@ -384,5 +387,21 @@ impl Prepared {
             }
         }
         others.try_for_each(tell)
+    }
+}
+
+impl Numbered {
+    /// Records them; the answers to those that were not just accepted.
+    async fn record(
+        &self,
+        transaction: &mut Transaction<'_>,
+        oldest: OffsetDateTime,
+        environment: &EnvironmentLimits,
+    ) -> Result<Vec<LineResult>> {
+        let answers = self.events.record(transaction, oldest, environment, false).await?;
+        Ok(answers
+            .into_iter()
+            .filter_map(|(index, answer)| Some(LineResult::of_answer(*self.numbers.get(index)?, &answer)))
+            .collect())
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use serde::Serialize;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use time::{Date, OffsetDateTime, UtcOffset};
 use uuid::Uuid;
 
@@ -125,24 +125,48 @@ pub async fn record(
     for event in events {
         batch.push(event.tenant.0, &event.metric, event.amount, event.key.clone(), event.at);
     }
-    let mut answers: Vec<Option<Recorded>> = vec![None; events.len()];
-    for (index, answer) in batch.record(transaction, oldest, environment, true).await? {
-        if let Some(slot) = answers.get_mut(index) {
+    in_order(batch.record(transaction, oldest, environment, true).await?, events.len())
+}
+
+/// The answers to all events, in their order.
+fn in_order(answers: Vec<(usize, Recorded)>, events: usize) -> Result<Vec<Recorded>> {
+    let mut ordered = vec![None; events];
+    for (index, answer) in answers {
+        if let Some(slot) = ordered.get_mut(index) {
             *slot = Some(answer);
         }
     }
-    answers.into_iter().collect::<Option<_>>().ok_or_else(|| unexpected("no answer"))
+    ordered.into_iter().collect::<Option<_>>().ok_or_else(|| unexpected("no answer"))
 }
 
-/// A row of an answer: the event's index, and what became of it. The database counts events from 1.
-fn answer(
-    ord: i64,
-    outcome: &str,
-    used: Option<i64>,
-    limit: Option<i64>,
-    period_start: Option<OffsetDateTime>,
-) -> Result<(usize, Recorded)> {
-    Ok((ord as usize - 1, Recorded { verdict: Verdict::of(outcome)?, used, limit, period_start }))
+/// Answers as the database gives them: an array for each part. It counts events from 1.
+struct Answers {
+    ords: Option<Vec<i64>>,
+    outcomes: Option<Vec<String>>,
+    useds: Option<Vec<Option<i64>>>,
+    limits: Option<Vec<Option<i64>>>,
+    answered: Option<Vec<Option<OffsetDateTime>>>,
+}
+
+impl Answers {
+    /// The events' indices, and what became of them.
+    fn read(self) -> Result<Vec<(usize, Recorded)>> {
+        let ords = self.ords.unwrap_or_default();
+        let outcomes = self.outcomes.unwrap_or_default();
+        let useds = self.useds.unwrap_or_default();
+        let limits = self.limits.unwrap_or_default();
+        let answered = self.answered.unwrap_or_default();
+        if [outcomes.len(), useds.len(), limits.len(), answered.len()] != [ords.len(); 4] {
+            return Err(unexpected("answers of different lengths"));
+        }
+        let answers = ords.into_iter().zip(outcomes).zip(useds).zip(limits).zip(answered);
+        answers
+            .map(|((((ord, outcome), used), limit), period_start)| {
+                let index = usize::try_from(ord - 1).map_err(|_| unexpected("no event's number"))?;
+                Ok((index, Recorded { verdict: Verdict::of(&outcome)?, used, limit, period_start }))
+            })
+            .collect()
+    }
 }
 
 /// Events as `tenancy.record_usage` takes them: a column each, and what those of one tenant, metric and day have in
@@ -199,7 +223,8 @@ impl Batch {
         all: bool,
     ) -> Result<Vec<(usize, Recorded)>> {
         let limits = self.environment_limits(connection, environment).await?;
-        let rows = sqlx::query_file!(
+        sqlx::query_file_as!(
+            Answers,
             "sql/usage/record.sql",
             &self.tenants,
             &self.metrics,
@@ -212,11 +237,9 @@ impl Batch {
             oldest,
             all
         )
-        .fetch_all(connection)
-        .await?;
-        rows.into_iter()
-            .map(|row| answer(row.ord, &row.outcome, row.used, row.limit_value, row.period_start))
-            .collect()
+        .fetch_one(connection)
+        .await?
+        .read()
     }
 
     /// The groups' tenants.
@@ -224,13 +247,14 @@ impl Batch {
         &self.tenants
     }
 
-    /// All answers by the events' indices, to a caller that proves each group's context.
+    /// All answers in the order of the events, to a caller that proves each group's context.
     pub(crate) async fn track_in(
         &self,
-        pool: &PgPool,
+        connection: &mut PgConnection,
         contexts: &[String],
-    ) -> Result<HashMap<usize, Recorded>> {
-        let rows = sqlx::query_file!(
+    ) -> Result<Vec<Recorded>> {
+        let answers = sqlx::query_file_as!(
+            Answers,
             "sql/usage/track_many.sql",
             contexts,
             &self.tenants,
@@ -241,11 +265,9 @@ impl Batch {
             &self.keys as &[Option<String>],
             &self.at
         )
-        .fetch_all(pool)
+        .fetch_one(connection)
         .await?;
-        rows.into_iter()
-            .map(|row| answer(row.ord, &row.outcome, row.used, row.limit_value, row.period_start))
-            .collect()
+        in_order(answers.read()?, self.group.len())
     }
 
     /// Each group's limit from the environment, where that has any.

@@ -1,21 +1,24 @@
 //! Usage from many callers at once: what they track within a moment becomes one statement and one commit.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::pool::PoolConnection;
+use sqlx::{PgPool, Postgres};
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
 
 use super::record::{Batch, Recorded, Verdict};
 use crate::context::Signer;
 use crate::id::TenantId;
 use crate::{Error, ErrorKind, Result};
+
+/// How long a connection is kept for the next batch.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// How a [`UsageRecorder`] works.
 #[derive(Debug, Clone)]
@@ -86,6 +89,7 @@ impl UsageRecorder {
             name: Uuid::new_v4().simple().to_string(),
             next: AtomicU64::new(0),
             calls: receiver,
+            connection: None,
         };
         Self { calls, worker: Mutex::new(Some(tokio::spawn(worker.run()))) }
     }
@@ -135,6 +139,8 @@ struct Worker {
     name: String,
     next: AtomicU64,
     calls: mpsc::Receiver<Call>,
+    /// While batches follow one another.
+    connection: Option<PoolConnection<Postgres>>,
 }
 
 /// A caller who waits, and whether the key is ours.
@@ -149,7 +155,7 @@ impl Worker {
         let mut calls = Vec::new();
         // As many as came last time are likely to come again, and then there is nobody else to wait for.
         let mut likely = 1;
-        while let Some(first) = self.calls.recv().await {
+        while let Some(first) = self.next_call().await {
             calls.push(first);
             let end = Instant::now() + self.options.linger;
             while calls.len() < self.options.batch {
@@ -179,6 +185,17 @@ impl Worker {
         }
     }
 
+    /// The first call of a batch. The connection goes back to the pool where it takes long to come.
+    async fn next_call(&mut self) -> Option<Call> {
+        if self.connection.is_some() {
+            match timeout(IDLE, self.calls.recv()).await {
+                Ok(call) => return call,
+                Err(_) => self.connection = None,
+            }
+        }
+        self.calls.recv().await
+    }
+
     fn waiting(&self, mut usage: Usage, reply: oneshot::Sender<Result<Recorded>>) -> Waiting {
         let own_key = usage.key.is_none();
         if own_key {
@@ -188,7 +205,7 @@ impl Worker {
         Waiting { usage, own_key, reply }
     }
 
-    async fn flush(&self, waiting: Vec<Waiting>) {
+    async fn flush(&mut self, waiting: Vec<Waiting>) {
         let now = OffsetDateTime::now_utc();
         let mut batch = Batch::default();
         for Waiting { usage, .. } in &waiting {
@@ -203,7 +220,7 @@ impl Worker {
         let end = Instant::now() + self.options.patience;
         let mut pause = Duration::from_millis(10);
         let answers = loop {
-            match batch.track(&self.pool, self.options.signer.as_ref()).await {
+            match self.record(&batch).await {
                 Err(error) if passes(&error) && Instant::now() + pause < end => {
                     sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(1));
@@ -212,17 +229,14 @@ impl Worker {
             }
         };
         match answers {
-            Ok(mut answers) => {
-                for (index, Waiting { own_key, reply, .. }) in waiting.into_iter().enumerate() {
-                    let answer = answers.remove(&index).ok_or_else(closed).map(|mut answer| {
-                        if own_key && answer.verdict == Verdict::Duplicate {
-                            // Of the first time that it was sent.
-                            answer.verdict = Verdict::Accepted;
-                        }
-                        answer
-                    });
+            Ok(answers) => {
+                for (Waiting { own_key, reply, .. }, mut answer) in waiting.into_iter().zip(answers) {
+                    if own_key && answer.verdict == Verdict::Duplicate {
+                        // Of the first time that it was sent.
+                        answer.verdict = Verdict::Accepted;
+                    }
                     // Whoever went away has no use for it.
-                    let _gone = reply.send(answer);
+                    let _gone = reply.send(Ok(answer));
                 }
             }
             Err(error) => {
@@ -233,6 +247,27 @@ impl Worker {
             }
         }
     }
+
+    /// Records a batch as the application role does, all contexts proven; the answers in the order of the events. It goes
+    /// over the connection of the batch before, which has the statement's plans already.
+    async fn record(&mut self, batch: &Batch) -> Result<Vec<Recorded>> {
+        let signer = self.options.signer.as_ref();
+        let contexts: Vec<String> = batch
+            .tenants()
+            .iter()
+            .map(|tenant| signer.map_or_else(|| tenant.to_string(), |signer| signer.sign(tenant)))
+            .collect();
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.pool.acquire().await?,
+        };
+        let answers = batch.track_in(&mut connection, &contexts).await;
+        // One that failed may be lost; the pool finds out.
+        if answers.is_ok() {
+            self.connection = Some(connection);
+        }
+        answers
+    }
 }
 
 /// Whether the same again may succeed.
@@ -240,16 +275,4 @@ fn passes(error: &Error) -> bool {
     error.kind() == ErrorKind::Unreachable
         || matches!(error, Error::Database(error)
             if matches!(error.as_database_error().and_then(|e| e.code()).as_deref(), Some("40P01" | "40001")))
-}
-
-impl Batch {
-    /// Records it as the application role does, all contexts proven; the answers by the events' indices.
-    async fn track(&self, pool: &PgPool, signer: Option<&Signer>) -> Result<HashMap<usize, Recorded>> {
-        let contexts: Vec<String> = self
-            .tenants()
-            .iter()
-            .map(|tenant| signer.map_or_else(|| tenant.to_string(), |signer| signer.sign(tenant)))
-            .collect();
-        self.track_in(pool, &contexts).await
-    }
 }

@@ -159,7 +159,7 @@ async fn every_context_is_proven() {
     let login = db.app_login();
     let call = |contexts: &str, tenants: &str| {
         format!(
-            "SELECT ord, outcome, used FROM tenancy.track_usages({contexts}, {tenants}, '{{events,events}}',
+            "SELECT ords, outcomes, useds FROM tenancy.track_usages({contexts}, {tenants}, '{{events,events}}',
                  ARRAY[current_date, current_date], '{{1,2}}', '{{1,1}}', '{{a,b}}', ARRAY[now(), now()]);
              SELECT current_setting('app.current_tenant_id', true)"
         )
@@ -170,7 +170,7 @@ async fn every_context_is_proven() {
         .psql_as(&login, Some(&beta), &call(&format!("ARRAY['{tenant}', '{beta}']"), &both))
         .expect(0)
         .stdout;
-    assert_eq!(shown, format!("1|accepted|1\n2|accepted|1\n{beta}\n"));
+    assert_eq!(shown, format!("{{1,2}}|{{accepted,accepted}}|{{1,1}}\n{beta}\n"));
     for contexts in [
         format!("ARRAY['{tenant}', '{tenant}']"),
         "ARRAY[NULL, NULL]".into(),

@@ -1,0 +1,529 @@
+-- The same answers in less time.
+
+-- It is too much to be inlined, and as an SQL function would be planned anew in each statement.
+CREATE OR REPLACE FUNCTION tenancy.month_anchor(month timestamp, day smallint) RETURNS timestamp
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN least(month + (day - 1) * interval '1 day', month + interval '1 month -1 day');
+END $$;
+
+-- A counter's limits are copied from tables that check them; checks of an update cost more than the update.
+ALTER TABLE tenancy.usage_counters
+    DROP CONSTRAINT usage_counters_check,
+    DROP CONSTRAINT usage_counters_limit_value_check,
+    DROP CONSTRAINT usage_counters_override_value_check;
+
+-- The epoch to record in, which stays the newest until the transaction ends.
+CREATE OR REPLACE FUNCTION tenancy.usage_epoch() RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    newest int;
+BEGIN
+    -- "tena", and the first lock of ours that is in this form.
+    PERFORM pg_advisory_xact_lock_shared(1952804449, 1);
+    SELECT max(e.epoch) INTO newest FROM tenancy.usage_epochs e;
+    -- A snapshot older than the epoch sees not all that was recorded in the one before. The names of tables are looked up
+    -- as they are now, whatever the snapshot, once a lock that is new to the transaction has made it hear of them.
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        LOCK TABLE tenancy.usage_epochs IN ROW SHARE MODE;
+        IF to_regclass('tenancy.usage_events_' || newest + 1) IS NOT NULL THEN
+            RAISE EXCEPTION 'a new epoch of the usage ledger was opened since this transaction began'
+                USING ERRCODE = 'serialization_failure', HINT = 'run the transaction again';
+        END IF;
+    END IF;
+    RETURN newest;
+END $$;
+
+-- Records usage for the tenant in context, if its limit allows it. Any language calls this as the application role:
+--   SELECT * FROM tenancy.track_usage(tenant, 'events', 1, 'import-2026-11');
+-- outcome is accepted, over_soft_limit (accepted, too, and over a limit that is soft), duplicate (the key was seen
+-- before; the first answer is returned) or rejected (nothing is counted).
+CREATE OR REPLACE FUNCTION tenancy.track_usage(
+    p_tenant uuid, p_metric text, p_amount bigint DEFAULT 1, p_key text DEFAULT NULL,
+    p_at timestamptz DEFAULT NULL, p_environment bigint DEFAULT NULL)
+RETURNS TABLE (outcome text, amount bigint, used bigint, limit_value bigint, period_start timestamptz)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    about    record;
+    current  int;
+    earlier  record;
+    known    boolean := false;
+    decision record;
+    occurred timestamptz := coalesce(p_at, now());
+BEGIN
+    IF tenancy.current_tenant_id() IS DISTINCT FROM p_tenant OR p_tenant IS NULL THEN
+        RAISE EXCEPTION 'usage of tenant % can only be tracked in its own context', p_tenant
+            USING ERRCODE = 'insufficient_privilege', HINT = 'set app.current_tenant_id to the tenant in this transaction';
+    END IF;
+    IF p_environment IS NOT NULL AND NOT pg_has_role(session_user, tenancy.role_name('owner'), 'MEMBER') THEN
+        RAISE EXCEPTION 'only an operator may stand in for a plan''s limit' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    SELECT m.source, m.kind, m.aggregation, t.status,
+           CASE WHEN isfinite(occurred)
+                THEN tenancy.usage_period(m.reset, coalesce(t.anchor_day, m.anchor_day), occurred) END AS period
+      INTO about
+      FROM tenancy.metrics m LEFT JOIN tenancy.tenants t ON t.id = p_tenant
+     WHERE m.key = p_metric;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no metric %', p_metric USING ERRCODE = 'TN001';
+    ELSIF about.source <> 'reported' THEN
+        RAISE EXCEPTION 'metric % is counted from %', p_metric, about.source USING ERRCODE = 'TN002';
+    ELSIF p_amount IS NULL OR p_amount = 0 OR p_amount = -9223372036854775808
+          OR (p_amount < 0 AND about.kind = 'counter') THEN
+        RAISE EXCEPTION 'amount % does not fit metric %, a %', p_amount, p_metric, about.kind USING ERRCODE = 'TN003';
+    ELSIF about.period IS NULL THEN
+        RAISE EXCEPTION 'usage cannot occur at %', occurred USING ERRCODE = 'TN003';
+    ELSIF about.status IS NULL THEN
+        RAISE EXCEPTION 'there is no tenant %', p_tenant USING ERRCODE = 'TN004';
+    ELSIF about.status <> 'active' THEN
+        RAISE EXCEPTION 'tenant % is %', p_tenant, about.status USING ERRCODE = 'TN005';
+    END IF;
+
+    -- From here on no key can be recorded in an older epoch.
+    current := tenancy.usage_epoch();
+    amount := p_amount;
+    period_start := about.period;
+    IF p_key IS NOT NULL THEN
+        SELECT e.metric, e.amount, e.used, e.limit_value, e.period_start INTO earlier
+          FROM tenancy.usage_events e WHERE e.tenant_id = p_tenant AND e.key = p_key;
+        known := FOUND;
+    END IF;
+    IF NOT known THEN
+        decision := tenancy.admit_usage(p_tenant, p_metric, p_amount, about.period, p_environment, about.aggregation);
+        used := decision.used;
+        limit_value := decision.limit_value;
+        IF decision.admitted THEN
+            -- Whoever begins to meter it locks all its counters: we have ours, and look again.
+            INSERT INTO tenancy.usage_events (epoch, tenant_id, metric, amount, key, occurred_at, period_start, used, limit_value)
+            SELECT current, p_tenant, p_metric, p_amount, p_key, occurred, about.period, decision.used, decision.limit_value
+              FROM tenancy.metrics m WHERE m.key = p_metric AND m.source = 'reported'
+            ON CONFLICT DO NOTHING;
+            IF FOUND THEN
+                outcome := CASE WHEN decision.soft AND p_amount > 0 AND decision.used > decision.limit_value
+                                THEN 'over_soft_limit' ELSE 'accepted' END;
+                RETURN NEXT;
+                RETURN;
+            END IF;
+            SELECT m.source INTO about.source FROM tenancy.metrics m WHERE m.key = p_metric;
+            IF about.source <> 'reported' THEN
+                RAISE EXCEPTION 'metric % is counted from %', p_metric, about.source USING ERRCODE = 'TN002';
+            END IF;
+            -- The same key was admitted while we waited for the counter: give back what we took.
+            UPDATE tenancy.usage_counters c SET used = decision.previous
+             WHERE c.tenant_id = p_tenant AND c.metric = p_metric AND c.period_start = about.period;
+        END IF;
+        SELECT e.metric, e.amount, e.used, e.limit_value, e.period_start INTO earlier
+          FROM tenancy.usage_events e WHERE e.tenant_id = p_tenant AND e.key = p_key;
+        IF NOT FOUND THEN
+            outcome := 'rejected';
+            RETURN NEXT;
+            RETURN;
+        END IF;
+    END IF;
+
+    IF earlier.metric <> p_metric OR earlier.amount <> p_amount THEN
+        RAISE EXCEPTION 'key % was used for % of %', quote_literal(p_key), earlier.amount, earlier.metric
+            USING ERRCODE = 'TN006';
+    END IF;
+    outcome := 'duplicate';
+    amount := earlier.amount;
+    used := earlier.used;
+    limit_value := earlier.limit_value;
+    period_start := earlier.period_start;
+    RETURN NEXT;
+END $$;
+
+-- Reserves usage for the tenant in context, if its limit allows it. outcome is accepted, over_soft_limit, duplicate (the
+-- key was seen before: reservation is the one that it made, or NULL where it is usage already) or rejected.
+CREATE OR REPLACE FUNCTION tenancy.reserve_usage(
+    p_tenant uuid, p_metric text, p_amount bigint DEFAULT 1, p_ttl interval DEFAULT '15 minutes', p_key text DEFAULT NULL,
+    p_environment bigint DEFAULT NULL)
+RETURNS TABLE (outcome text, reservation uuid, amount bigint, used bigint, limit_value bigint, period_start timestamptz,
+               expires_at timestamptz, state text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    metric   tenancy.metrics;
+    tenant   record;
+    earlier  record;
+    decision record;
+    period   timestamptz;
+    made     uuid;
+BEGIN
+    IF tenancy.current_tenant_id() IS DISTINCT FROM p_tenant OR p_tenant IS NULL THEN
+        RAISE EXCEPTION 'usage of tenant % can only be reserved in its own context', p_tenant
+            USING ERRCODE = 'insufficient_privilege', HINT = 'set app.current_tenant_id to the tenant in this transaction';
+    END IF;
+    IF p_environment IS NOT NULL AND NOT pg_has_role(session_user, tenancy.role_name('owner'), 'MEMBER') THEN
+        RAISE EXCEPTION 'only an operator may stand in for a plan''s limit' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    SELECT * INTO metric FROM tenancy.metrics m WHERE m.key = p_metric;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no metric %', p_metric USING ERRCODE = 'TN001';
+    ELSIF metric.source <> 'reported' OR metric.aggregation <> 'sum' THEN
+        RAISE EXCEPTION 'metric % cannot be reserved', p_metric USING ERRCODE = 'TN002',
+            DETAIL = 'only what callers report, and what is summed, can be';
+    ELSIF p_amount IS NULL OR p_amount <= 0 THEN
+        RAISE EXCEPTION 'amount % cannot be reserved', p_amount USING ERRCODE = 'TN003';
+    ELSIF p_ttl IS NULL OR p_ttl <= interval '0' OR p_ttl > interval '30 days' THEN
+        RAISE EXCEPTION 'usage cannot be reserved for %', p_ttl USING ERRCODE = 'TN003', HINT = 'reserve it for at most 30 days';
+    END IF;
+    SELECT t.status, t.anchor_day INTO tenant FROM tenancy.tenants t WHERE t.id = p_tenant;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no tenant %', p_tenant USING ERRCODE = 'TN004';
+    ELSIF tenant.status <> 'active' THEN
+        RAISE EXCEPTION 'tenant % is %', p_tenant, tenant.status USING ERRCODE = 'TN005';
+    END IF;
+    period := tenancy.usage_period(metric.reset, coalesce(tenant.anchor_day, metric.anchor_day), now());
+    PERFORM tenancy.usage_epoch();
+
+    -- Twice: the second time where the same key came while we waited for the counter.
+    FOR attempt IN 1..2 LOOP
+        IF p_key IS NOT NULL THEN
+            SELECT r.id, r.metric, r.amount, r.period_start, r.expires_at, r.state INTO earlier
+              FROM tenancy.usage_reservations r WHERE r.tenant_id = p_tenant AND r.key = p_key;
+            IF NOT FOUND THEN
+                SELECT NULL::uuid AS id, e.metric, e.amount, e.period_start, NULL::timestamptz AS expires_at, 'committed' AS state
+                  INTO earlier FROM tenancy.usage_events e WHERE e.tenant_id = p_tenant AND e.key = p_key LIMIT 1;
+            END IF;
+            IF FOUND THEN
+                IF (earlier.metric, earlier.amount) <> (p_metric, p_amount) THEN
+                    RAISE EXCEPTION 'key % was used for % of %', quote_literal(p_key), earlier.amount, earlier.metric
+                        USING ERRCODE = 'TN006';
+                END IF;
+                RETURN QUERY
+                    SELECT 'duplicate', earlier.id, earlier.amount, c.used, f.limit_value, earlier.period_start,
+                           earlier.expires_at, earlier.state
+                      FROM tenancy.usage_counters c
+                     CROSS JOIN LATERAL tenancy.limit_in_force(c.limit_value, c.soft, c.override_value, c.override_soft,
+                                                               c.override_until, p_environment) f
+                     WHERE c.tenant_id = p_tenant AND c.metric = p_metric AND c.period_start = earlier.period_start;
+                RETURN;
+            END IF;
+        END IF;
+        SELECT * INTO decision FROM tenancy.admit_usage(p_tenant, p_metric, p_amount, period, p_environment, metric.aggregation);
+        IF NOT decision.admitted THEN
+            RETURN QUERY SELECT 'rejected', NULL::uuid, p_amount, decision.used, decision.limit_value, period,
+                                NULL::timestamptz, NULL::text;
+            RETURN;
+        END IF;
+        -- As in track_usage.
+        INSERT INTO tenancy.usage_reservations (tenant_id, metric, period_start, amount, key, expires_at)
+        SELECT p_tenant, p_metric, period, p_amount, p_key, now() + p_ttl
+          FROM tenancy.metrics m WHERE m.key = p_metric AND m.source = 'reported'
+        ON CONFLICT DO NOTHING RETURNING id INTO made;
+        IF FOUND THEN
+            RETURN QUERY SELECT CASE WHEN decision.soft AND decision.used > decision.limit_value
+                                     THEN 'over_soft_limit' ELSE 'accepted' END,
+                                made, p_amount, decision.used, decision.limit_value, period, now() + p_ttl, 'open';
+            RETURN;
+        END IF;
+        SELECT m.source INTO metric.source FROM tenancy.metrics m WHERE m.key = p_metric;
+        IF metric.source <> 'reported' THEN
+            RAISE EXCEPTION 'metric % cannot be reserved', p_metric USING ERRCODE = 'TN002',
+                DETAIL = 'only what callers report, and what is summed, can be';
+        END IF;
+        UPDATE tenancy.usage_counters c SET used = decision.previous
+         WHERE c.tenant_id = p_tenant AND c.metric = p_metric AND c.period_start = period;
+    END LOOP;
+    RAISE EXCEPTION 'the reservation of key % went away', quote_literal(p_key) USING ERRCODE = 'serialization_failure';
+END $$;
+
+DROP FUNCTION tenancy.track_usages, tenancy.record_usage;
+
+-- Records many events: in the order in which they come, each if the limit allows it after those before it, all of them or,
+-- where an error is raised, none. Events of one tenant, metric and day of UTC are a group (p_group counts from 1), so that
+-- what they have in common is looked up once. p_environments has a group's limit from the caller's environment, as
+-- admit_usage does. The answer has every event with p_all, otherwise those that were not just accepted: its number from 1,
+-- the outcome, what was used then, the limit, and since when it counts (NULL for ever). Outcomes beside track_usage's:
+-- conflict (the key was used for something else), unknown_tenant, unknown_metric, inactive (the tenant is), not_reported (the
+-- metric is counted from elsewhere), too_old (before p_oldest, or what was pruned), too_new, invalid_amount, invalid_key.
+--
+-- Counters are locked first, in the order of their key, so that the figures that everything is decided by stay. Keys are
+-- expected to be new, and limits to hold: where one turns out not to, what was written is undone and done again, with a look
+-- at each key and a decision for each event.
+CREATE FUNCTION tenancy.record_usage(
+    p_tenants uuid[], p_metrics text[], p_days date[], p_environments bigint[],
+    p_group int[], p_amounts bigint[], p_keys text[], p_at timestamptz[], p_oldest timestamptz, p_all boolean,
+    OUT ords bigint[], OUT outcomes text[], OUT useds bigint[], OUT limits bigint[], OUT answered timestamptz[])
+-- Plans are made once a session: how many rows each step has is known to nobody beforehand. Without nested loops every
+-- plan seems costly, and compiling it would take seconds.
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    current  CONSTANT int := tenancy.usage_epoch();
+    -- Keys of what was recorded before the oldest epoch are forgotten: what may be among them is not counted anew. An event
+    -- is recorded at most an hour before it occurs.
+    oldest   CONSTANT timestamptz := greatest(p_oldest, (SELECT min(e.opened_at) + interval '1 hour' FROM tenancy.usage_epochs e
+                                                         HAVING min(e.epoch) > 1));
+    newest   CONSTANT timestamptz := now() + interval '1 hour';
+    -- By group: when its period began, what is wrong with it, whether its metric only grows, and its counter, which has the
+    -- number of the first group that it serves.
+    periods  timestamptz[];
+    verdicts text[];
+    sound    boolean[];
+    grows    boolean[];
+    counters int[];
+    -- By counter, at its number: what it holds, the limit in force (the largest bigint for none), whether that is soft, and
+    -- whether it holds the largest amount. Arrays of fixed-length types without NULLs are read in constant time.
+    starts   bigint[];
+    tops     bigint[];
+    softs    boolean[];
+    maxima   boolean[];
+    -- The metrics by name, and each group's among them.
+    names    text[];
+    named    int[];
+    expected int;
+    locked   int;
+    -- Whether every key is looked for: where there is an older epoch, or one of some keys is there already.
+    look     boolean := EXISTS (SELECT FROM tenancy.usage_epochs e WHERE e.epoch <> current)
+                     OR EXISTS (SELECT FROM generate_series(1, cardinality(p_keys), 1 + cardinality(p_keys) / 8) n
+                                  JOIN tenancy.usage_events e ON e.tenant_id = p_tenants[p_group[n]] AND e.key = p_keys[n]);
+    events   CONSTANT int := cardinality(p_group);
+    -- Whether each event is one that its limit alone decides, and what is used after each if all of them fit.
+    plain    boolean;
+    afters   bigint[];
+    counted  int[];
+    sums     bigint[];
+    peaks    bigint[];
+    nested   CONSTANT text := current_setting('enable_nestloop');
+BEGIN
+    LOOP
+        SELECT array_agg(r.period ORDER BY r.g), array_agg(r.verdict ORDER BY r.g), array_agg(r.verdict IS NULL ORDER BY r.g),
+               array_agg(coalesce(r.grows, false) ORDER BY r.g), array_agg(r.counter ORDER BY r.g),
+               count(*) FILTER (WHERE r.verdict IS NULL AND r.g = r.counter)
+          INTO periods, verdicts, sound, grows, counters, expected
+          FROM (SELECT g.*, min(g.g) OVER (PARTITION BY g.tenant, g.metric, g.period)::int AS counter
+                  FROM (SELECT x.g, x.tenant, x.metric, m.kind = 'counter' AS grows,
+                               tenancy.usage_period(m.reset, coalesce(t.anchor_day, m.anchor_day),
+                                                    x.day::timestamp AT TIME ZONE 'UTC') AS period,
+                               CASE WHEN t.id IS NULL THEN 'unknown_tenant' WHEN m.key IS NULL THEN 'unknown_metric'
+                                    WHEN t.status <> 'active' THEN 'inactive'
+                                    WHEN m.source <> 'reported' THEN 'not_reported' END AS verdict
+                          FROM unnest(p_tenants, p_metrics, p_days) WITH ORDINALITY x (tenant, metric, day, g)
+                          LEFT JOIN LATERAL (SELECT t.id, t.status, t.anchor_day FROM tenancy.tenants t
+                                              WHERE t.id = x.tenant OFFSET 0) t ON true
+                          LEFT JOIN tenancy.metrics m ON m.key = x.metric) g) r;
+
+        -- The first use in a period, as in admit_usage.
+        IF EXISTS (SELECT FROM unnest(p_tenants, p_metrics, periods, sound) x (tenant, metric, period, sound)
+                    WHERE x.sound AND NOT EXISTS (
+                        SELECT FROM tenancy.usage_counters c
+                         WHERE c.tenant_id = x.tenant AND c.metric = x.metric AND c.period_start = x.period)) THEN
+            PERFORM FROM tenancy.tenants t WHERE t.id = ANY (p_tenants) ORDER BY t.id FOR SHARE;
+            PERFORM FROM tenancy.metrics m WHERE m.key = ANY (p_metrics) ORDER BY m.key FOR KEY SHARE;
+            PERFORM tenancy.read_plan_limits();
+            INSERT INTO tenancy.usage_counters (tenant_id, metric, period_start, limit_value, soft,
+                                                override_value, override_soft, override_until)
+            SELECT DISTINCT v.tenant_id, v.metric, x.period, v.limit_value, v.soft,
+                   v.override_value, v.override_soft, v.override_until
+              FROM unnest(p_tenants, p_metrics, periods, sound) x (tenant, metric, period, sound)
+              JOIN tenancy.limit_layers v ON v.tenant_id = x.tenant AND v.metric = x.metric
+             WHERE x.sound
+             ORDER BY 1, 2, 3
+            ON CONFLICT DO NOTHING;
+        END IF;
+        PERFORM FROM tenancy.usage_counters c
+           JOIN unnest(p_tenants, p_metrics, periods, sound, counters) WITH ORDINALITY x (tenant, metric, period, sound, counter, g)
+             ON c.tenant_id = x.tenant AND c.metric = x.metric AND c.period_start = x.period
+          WHERE x.sound AND x.g = x.counter
+          ORDER BY c.tenant_id, c.metric, c.period_start FOR NO KEY UPDATE OF c;
+        GET DIAGNOSTICS locked = ROW_COUNT;
+        -- A tenant that was purged meanwhile took its counters with it, and a metric may be metered now.
+        EXIT WHEN locked = expected
+              AND NOT EXISTS (SELECT FROM unnest(p_metrics, sound) x (metric, sound) JOIN tenancy.metrics m ON m.key = x.metric
+                               WHERE x.sound AND m.source <> 'reported');
+    END LOOP;
+
+    -- What is reserved in vain makes room.
+    PERFORM tenancy.reclaim_usage(r.tenant_id, r.metric, r.period_start)
+       FROM (SELECT DISTINCT r.tenant_id, r.metric, r.period_start
+               FROM unnest(p_tenants, p_metrics, periods, sound) x (tenant, metric, period, sound)
+               JOIN tenancy.usage_reservations r ON r.tenant_id = x.tenant AND r.metric = x.metric AND r.period_start = x.period
+              WHERE x.sound AND r.state = 'open' AND r.expires_at <= now()) r;
+
+    names := ARRAY(SELECT DISTINCT unnest(p_metrics));
+    SELECT array_agg(coalesce(c.used, 0) ORDER BY x.g), array_agg(coalesce(f.limit_value, 9223372036854775807) ORDER BY x.g),
+           array_agg(coalesce(f.soft, false) ORDER BY x.g), array_agg(coalesce(m.aggregation = 'max', false) ORDER BY x.g),
+           array_agg(coalesce(array_position(names, x.metric), 0) ORDER BY x.g)
+      INTO starts, tops, softs, maxima, named
+      FROM unnest(p_tenants, p_metrics, periods, p_environments) WITH ORDINALITY x (tenant, metric, period, environment, g)
+      LEFT JOIN tenancy.metrics m ON m.key = x.metric
+      LEFT JOIN tenancy.usage_counters c ON c.tenant_id = x.tenant AND c.metric = x.metric AND c.period_start = x.period
+     CROSS JOIN LATERAL tenancy.limit_in_force(c.limit_value, c.soft, c.override_value, c.override_soft,
+                                               c.override_until, x.environment) f;
+
+    plain := NOT EXISTS (SELECT FROM unnest(p_group, p_amounts, p_at) i (g, amount, at)
+                          WHERE NOT sound[i.g] OR maxima[i.g] OR i.amount IS NULL OR i.amount = 0 OR i.amount = -9223372036854775808
+                             OR (i.amount < 0 AND grows[i.g]) OR i.at < oldest OR i.at > newest);
+    IF plain AND look THEN
+        SELECT array_agg(s.ord), array_agg(CASE WHEN s.same THEN 'duplicate' ELSE 'conflict' END), array_agg(s.used),
+               array_agg(s.limit_value), array_agg(nullif(s.period_start, '-infinity'))
+          INTO ords, outcomes, useds, limits, answered
+          FROM (SELECT i.ord, l.metric = names[named[i.g]] AND l.amount = i.amount AS same, l.used, l.limit_value, l.period_start
+                  FROM unnest(p_group, p_amounts, p_keys) WITH ORDINALITY i (g, amount, key, ord)
+                 CROSS JOIN LATERAL (SELECT l.metric, l.amount, l.used, l.limit_value, l.period_start FROM tenancy.usage_events l
+                                      WHERE l.tenant_id = p_tenants[i.g] AND l.key = i.key LIMIT 1) l) s;
+        -- A replay.
+        IF cardinality(ords) = events THEN
+            RETURN;
+        END IF;
+    END IF;
+    -- All of them new, and within their limits: most batches are.
+    IF plain AND ords IS NULL THEN
+        BEGIN
+            SELECT array_agg(e.after ORDER BY e.ord), bool_and(CASE WHEN e.amount < 0 THEN e.after >= 0 ELSE e.after <= tops[e.counter] END)
+              INTO afters, plain
+              FROM (SELECT i.ord, i.amount, counters[i.g] AS counter,
+                           starts[counters[i.g]] + tenancy.running_sum(i.amount) OVER (PARTITION BY counters[i.g] ORDER BY i.ord) AS after
+                      FROM unnest(p_group, p_amounts) WITH ORDINALITY i (g, amount, ord)) e;
+            IF plain THEN
+                INSERT INTO tenancy.usage_events
+                    (epoch, tenant_id, metric, amount, key, occurred_at, period_start, used, limit_value)
+                SELECT current, p_tenants[i.g], names[named[i.g]], i.amount, i.key, i.at, periods[i.g], i.after,
+                       nullif(tops[counters[i.g]], 9223372036854775807)
+                  FROM unnest(p_group, p_amounts, p_keys, p_at, afters) i (g, amount, key, at, after);
+                UPDATE tenancy.usage_counters u SET used = u.used + n.amount, updated_at = now()
+                  FROM (SELECT counters[i.g] AS counter, sum(i.amount)::bigint AS amount
+                          FROM unnest(p_group, p_amounts) i (g, amount) GROUP BY 1) n
+                 WHERE u.tenant_id = p_tenants[n.counter] AND u.metric = names[named[n.counter]] AND u.period_start = periods[n.counter];
+                IF p_all THEN
+                    ords := ARRAY(SELECT generate_series(1, events));
+                    outcomes := array_fill('accepted'::text, ARRAY[events]);
+                    useds := afters;
+                    limits := ARRAY(SELECT nullif(tops[counters[i.g]], 9223372036854775807) FROM unnest(p_group) i (g));
+                    answered := ARRAY(SELECT nullif(periods[i.g], '-infinity') FROM unnest(p_group) i (g));
+                END IF;
+                RETURN;
+            END IF;
+        -- A key that was there, or twice among these; one too long; more than a counter can hold.
+        EXCEPTION
+            WHEN unique_violation THEN look := true;
+            WHEN check_violation OR numeric_value_out_of_range THEN NULL;
+        END;
+    END IF;
+
+    LOOP
+        BEGIN
+            -- No loop within a loop.
+            PERFORM set_config('enable_nestloop', 'off', true);
+            WITH event AS MATERIALIZED (
+                SELECT i.ord, i.g, counters[i.g] AS counter, i.amount, i.key, i.at,
+                       CASE WHEN NOT sound[i.g] THEN verdicts[i.g]
+                            WHEN i.amount IS NULL OR i.amount = 0 OR i.amount = -9223372036854775808
+                                 OR (i.amount < 0 AND grows[i.g]) THEN 'invalid_amount'
+                            WHEN octet_length(i.key) NOT BETWEEN 1 AND 1024 THEN 'invalid_key'
+                            WHEN i.at < oldest THEN 'too_old'
+                            WHEN i.at > newest THEN 'too_new' END AS verdict
+                  FROM unnest(p_group, p_amounts, p_keys, p_at) WITH ORDINALITY i (g, amount, key, at, ord)
+            ), seen AS MATERIALIZED (
+                SELECT e.ord, l.metric = names[named[e.g]] AND l.amount = e.amount AS same, l.used, l.limit_value, l.period_start
+                  FROM event e
+                 CROSS JOIN LATERAL (SELECT l.* FROM tenancy.usage_events l
+                                      WHERE l.tenant_id = p_tenants[e.g] AND l.key = e.key LIMIT 1) l
+                 WHERE look AND e.verdict IS NULL
+            ), once AS MATERIALIZED (
+                SELECT e.ord, e.counter, e.amount, min(e.ord) OVER (PARTITION BY p_tenants[e.g], e.key) AS first
+                  FROM event e
+                 WHERE look AND e.verdict IS NULL AND e.key IS NOT NULL AND NOT EXISTS (SELECT FROM seen s WHERE s.ord = e.ord)
+            ), fresh AS NOT MATERIALIZED (
+                SELECT e.ord, e.counter, e.amount, e.key, e.at FROM event e
+                 WHERE e.verdict IS NULL
+                   AND (NOT look OR e.key IS NULL OR e.ord IN (SELECT o.ord FROM once o WHERE o.first = o.ord))
+            ), fitting AS MATERIALIZED (
+                -- In any order: no sum of a part of them is above the first or below the second.
+                SELECT t.counter
+                  FROM (SELECT f.counter, coalesce(sum(f.amount) FILTER (WHERE f.amount > 0), 0) AS more,
+                               coalesce(sum(f.amount) FILTER (WHERE f.amount < 0), 0) AS less
+                          FROM fresh f GROUP BY f.counter) t
+                 WHERE NOT maxima[t.counter] AND starts[t.counter] + t.less >= 0
+                   AND starts[t.counter] + t.more <= CASE WHEN softs[t.counter] THEN 9223372036854775807 ELSE tops[t.counter] END
+            ), decided AS MATERIALIZED (
+                SELECT f.*, starts[f.counter] + tenancy.running_sum(f.amount) OVER (PARTITION BY f.counter ORDER BY f.ord) AS after,
+                       true AS fits
+                  FROM fresh f JOIN fitting w ON w.counter = f.counter
+                 UNION ALL
+                SELECT d.*, CASE WHEN maxima[d.counter] THEN tenancy.usage_fits(0, d.amount, 'max', tops[d.counter], softs[d.counter])
+                                 ELSE d.after - lag(d.after, 1, starts[d.counter]) OVER (PARTITION BY d.counter ORDER BY d.ord)
+                                      = d.amount END
+                  FROM (SELECT f.*, tenancy.admitted(starts[f.counter], f.amount, CASE WHEN maxima[f.counter] THEN 'max' ELSE 'sum' END,
+                                                     tops[f.counter], softs[f.counter])
+                                        OVER (PARTITION BY f.counter ORDER BY f.ord) AS after
+                          FROM fresh f WHERE f.counter NOT IN (SELECT w.counter FROM fitting w)) d
+            ), written AS (
+                INSERT INTO tenancy.usage_events
+                    (epoch, tenant_id, metric, amount, key, occurred_at, period_start, used, limit_value)
+                SELECT current, p_tenants[d.counter], names[named[d.counter]], d.amount, d.key, d.at, periods[d.counter], d.after,
+                       nullif(tops[d.counter], 9223372036854775807)
+                  FROM decided d WHERE d.fits
+            ), answer AS (
+                SELECT d.ord, CASE WHEN NOT d.fits THEN 'rejected'
+                                   WHEN softs[d.counter] AND d.amount > 0 AND d.after > tops[d.counter] THEN 'over_soft_limit'
+                                   ELSE 'accepted' END AS outcome, d.after AS used, d.counter
+                  FROM decided d
+                 WHERE p_all OR NOT d.fits OR softs[d.counter]
+                 UNION ALL
+                -- The same key again: what became of it the first time.
+                SELECT o.ord, CASE WHEN (o.counter, o.amount) <> (d.counter, d.amount) THEN 'conflict'
+                                   WHEN d.fits THEN 'duplicate' ELSE 'rejected' END, d.after, d.counter
+                  FROM once o JOIN decided d ON d.ord = o.first WHERE o.first <> o.ord
+            ), told AS (
+                SELECT a.ord, a.outcome, a.used, nullif(tops[a.counter], 9223372036854775807) AS limit_value, periods[a.counter] AS period
+                  FROM answer a
+                 UNION ALL
+                SELECT s.ord, CASE WHEN s.same THEN 'duplicate' ELSE 'conflict' END, s.used, s.limit_value, s.period_start FROM seen s
+                 UNION ALL
+                SELECT e.ord, e.verdict, NULL, NULL, NULL FROM event e WHERE e.verdict IS NOT NULL
+            )
+            SELECT t.ords, t.outcomes, t.useds, t.limits, t.answered, n.counted, n.sums, n.peaks
+              INTO ords, outcomes, useds, limits, answered, counted, sums, peaks
+              FROM (SELECT array_agg(a.ord) AS ords, array_agg(a.outcome) AS outcomes, array_agg(a.used) AS useds,
+                           array_agg(a.limit_value) AS limits, array_agg(nullif(a.period, '-infinity')) AS answered
+                      FROM told a WHERE p_all OR a.outcome <> 'accepted') t,
+                   (SELECT array_agg(n.counter) AS counted, array_agg(n.amount) AS sums, array_agg(n.most) AS peaks
+                      FROM (SELECT d.counter, sum(d.amount)::bigint AS amount, max(d.amount) AS most
+                              FROM decided d WHERE d.fits GROUP BY d.counter) n) n;
+            PERFORM set_config('enable_nestloop', nested, true);
+            EXIT;
+        EXCEPTION WHEN unique_violation THEN
+            look := true;
+        END;
+    END LOOP;
+    UPDATE tenancy.usage_counters u
+       SET used = CASE WHEN maxima[n.counter] THEN greatest(u.used, n.most) ELSE u.used + n.amount END, updated_at = now()
+      FROM unnest(counted, sums, peaks) n (counter, amount, most)
+     WHERE u.tenant_id = p_tenants[n.counter] AND u.metric = names[named[n.counter]] AND u.period_start = periods[n.counter];
+END $$;
+REVOKE EXECUTE ON FUNCTION tenancy.record_usage FROM PUBLIC;
+
+
+-- Records usage of many tenants as record_usage does, for a service that proves the context of each: p_contexts has, group
+-- by group, what app.current_tenant_id would hold. The transaction's own context is as before afterwards.
+CREATE FUNCTION tenancy.track_usages(
+    p_contexts text[], p_tenants uuid[], p_metrics text[], p_days date[],
+    p_group int[], p_amounts bigint[], p_keys text[], p_at timestamptz[],
+    OUT ords bigint[], OUT outcomes text[], OUT useds bigint[], OUT limits bigint[], OUT answered timestamptz[])
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    own  CONSTANT text := current_setting('app.current_tenant_id', true);
+    each record;
+BEGIN
+    IF cardinality(p_contexts) IS DISTINCT FROM cardinality(p_tenants) THEN
+        RAISE EXCEPTION 'every tenant needs a context' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    FOR each IN SELECT DISTINCT g.context, g.tenant FROM unnest(p_contexts, p_tenants) g (context, tenant) LOOP
+        PERFORM set_config('app.current_tenant_id', coalesce(each.context, ''), true);
+        IF tenancy.current_tenant_id() IS DISTINCT FROM each.tenant OR each.tenant IS NULL THEN
+            RAISE EXCEPTION 'usage of tenant % can only be tracked in its own context', each.tenant
+                USING ERRCODE = 'insufficient_privilege';
+        END IF;
+    END LOOP;
+    PERFORM set_config('app.current_tenant_id', coalesce(own, ''), true);
+    SELECT * INTO ords, outcomes, useds, limits, answered
+      FROM tenancy.record_usage(p_tenants, p_metrics, p_days, NULL, p_group, p_amounts, p_keys, p_at, '-infinity', true);
+END $$;
+REVOKE EXECUTE ON FUNCTION tenancy.track_usages FROM PUBLIC;
+DO $$
+BEGIN
+    EXECUTE format('GRANT EXECUTE ON FUNCTION tenancy.track_usages TO %I', tenancy.role_name('app'));
+END $$;
