@@ -275,7 +275,7 @@ DECLARE
     named    int[];
     expected int;
     locked   int;
-    -- Whether every key is looked for: where there is an older epoch, or one of some keys is there already.
+    -- Whether every key is looked for at once: where there is an older epoch, or one of some keys is there already.
     look     boolean := EXISTS (SELECT FROM tenancy.usage_epochs e WHERE e.epoch <> current)
                      OR EXISTS (SELECT FROM generate_series(1, cardinality(p_keys), 1 + cardinality(p_keys) / 8) n
                                   JOIN tenancy.usage_events e ON e.tenant_id = p_tenants[p_group[n]] AND e.key = p_keys[n]);
@@ -397,9 +397,8 @@ BEGIN
                 RETURN;
             END IF;
         -- A key that was there, or twice among these; one too long; more than a counter can hold.
-        EXCEPTION
-            WHEN unique_violation THEN look := true;
-            WHEN check_violation OR numeric_value_out_of_range THEN NULL;
+        EXCEPTION WHEN unique_violation OR check_violation OR numeric_value_out_of_range THEN
+            NULL;
         END;
     END IF;
 
@@ -421,15 +420,15 @@ BEGIN
                   FROM event e
                  CROSS JOIN LATERAL (SELECT l.* FROM tenancy.usage_events l
                                       WHERE l.tenant_id = p_tenants[e.g] AND l.key = e.key LIMIT 1) l
-                 WHERE look AND e.verdict IS NULL
+                 WHERE e.verdict IS NULL
             ), once AS MATERIALIZED (
                 SELECT e.ord, e.counter, e.amount, min(e.ord) OVER (PARTITION BY p_tenants[e.g], e.key) AS first
                   FROM event e
-                 WHERE look AND e.verdict IS NULL AND e.key IS NOT NULL AND NOT EXISTS (SELECT FROM seen s WHERE s.ord = e.ord)
+                 WHERE e.verdict IS NULL AND e.key IS NOT NULL AND NOT EXISTS (SELECT FROM seen s WHERE s.ord = e.ord)
             ), fresh AS NOT MATERIALIZED (
                 SELECT e.ord, e.counter, e.amount, e.key, e.at FROM event e
                  WHERE e.verdict IS NULL
-                   AND (NOT look OR e.key IS NULL OR e.ord IN (SELECT o.ord FROM once o WHERE o.first = o.ord))
+                   AND (e.key IS NULL OR e.ord IN (SELECT o.ord FROM once o WHERE o.first = o.ord))
             ), fitting AS MATERIALIZED (
                 -- In any order: no sum of a part of them is above the first or below the second.
                 SELECT t.counter
@@ -485,8 +484,12 @@ BEGIN
                               FROM decided d WHERE d.fits GROUP BY d.counter) n) n;
             PERFORM set_config('enable_nestloop', nested, true);
             EXIT;
+        -- Somebody else has just recorded one of the keys, for another metric.
         EXCEPTION WHEN unique_violation THEN
-            look := true;
+            IF current_setting('transaction_isolation') <> 'read committed' THEN
+                RAISE EXCEPTION 'a key was recorded since this transaction began'
+                    USING ERRCODE = 'serialization_failure', HINT = 'run the transaction again';
+            END IF;
         END;
     END LOOP;
     UPDATE tenancy.usage_counters u

@@ -47,7 +47,13 @@ struct Model {
 }
 
 impl Model {
-    fn batch(&mut self, events: &[Event], now: OffsetDateTime, tenants: &[Uuid]) -> Vec<Verdict> {
+    /// The verdicts, and what was used after each that was recorded.
+    fn batch(
+        &mut self,
+        events: &[Event],
+        now: OffsetDateTime,
+        tenants: &[Uuid],
+    ) -> Vec<(Verdict, Option<i64>)> {
         // What was refused in the same batch is remembered for its end.
         let mut refused: HashMap<(Uuid, String), (String, Option<i64>, i64)> = HashMap::new();
         let mut fresh: HashMap<(Uuid, String), (String, Option<i64>, i64)> = HashMap::new();
@@ -57,7 +63,8 @@ impl Model {
             let day = (metric == "most").then(|| event.at.date().to_julian_day().into());
             let this = (metric.to_owned(), day, amount);
             let key = event.key.clone().map(|key| (tenant, key));
-            answers.push(if !tenants[..2].contains(&tenant) {
+            let mut then = None;
+            let verdict = if !tenants[..2].contains(&tenant) {
                 Verdict::UnknownTenant
             } else if !["hard", "soft", "most", "open"].contains(&metric) {
                 Verdict::UnknownMetric
@@ -91,6 +98,7 @@ impl Model {
                 };
                 if fits {
                     *used = after;
+                    then = Some(after);
                 }
                 if let Some(key) = key {
                     if fits {
@@ -105,7 +113,8 @@ impl Model {
                     (true, false) => Verdict::Accepted,
                     (false, _) => Verdict::Rejected,
                 }
-            });
+            };
+            answers.push((verdict, then));
         }
         answers
     }
@@ -133,6 +142,20 @@ fn event(tenants: Vec<Uuid>, now: OffsetDateTime) -> impl Strategy<Value = Event
     })
 }
 
+/// One that is new and that nothing but its limit can stand in the way of.
+fn plain_event(tenants: Vec<Uuid>, now: OffsetDateTime) -> impl Strategy<Value = Event> {
+    let metric = prop::sample::select(vec!["hard", "soft", "open"]);
+    (0..2_usize, metric, prop::sample::select(vec![1_i64, 2, -1, -3]), any::<u64>()).prop_map(
+        move |(tenant, metric, amount, key)| Event {
+            tenant: TenantId(tenants[tenant]),
+            metric: metric.into(),
+            amount: if metric == "open" { amount.abs() } else { amount },
+            key: Some(format!("{key:x}")),
+            at: now,
+        },
+    )
+}
+
 #[tokio::test]
 async fn many_at_once_are_decided_as_one_after_the_other() {
     let (db, tenants) = two_tenants().await;
@@ -141,17 +164,32 @@ async fn many_at_once_are_decided_as_one_after_the_other() {
     let seed = RngSeed::Fixed(std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(4));
     let mut runner = TestRunner::new(Config { rng_seed: seed, ..Config::default() });
     let batches = prop::collection::vec(event(tenants.clone(), now), 1..40);
-    for round in 0..80 {
-        let events = batches.new_tree(&mut runner).unwrap().current();
-        if round % 20 == 19 {
+    let plain_batches = prop::collection::vec(plain_event(tenants.clone(), now), 1..12);
+    let mut events = Vec::new();
+    for round in 0..160 {
+        match round % 4 {
+            0 | 2 => events = batches.new_tree(&mut runner).unwrap().current(),
+            1 => events = plain_batches.new_tree(&mut runner).unwrap().current(),
+            // The same once more, all of it or with something new in the middle.
+            _ if round % 8 == 3 => {
+                let mut more = plain_batches.new_tree(&mut runner).unwrap().current();
+                more.extend(events);
+                events = more;
+            }
+            _ => {}
+        }
+        if round % 40 == 38 {
             // A new part of the ledger: the keys of the others count on.
             db.sql("UPDATE tenancy.usage_epochs SET opened_at = opened_at - interval '40 days'");
             db.sql("SELECT tenancy.open_usage_epoch('90 days')");
         }
-        let got: Vec<Verdict> = record(&db, &events).await.iter().map(|answer| answer.verdict).collect();
+        let got = record(&db, &events).await;
         let wanted = model.batch(&events, now, &tenants);
-        for (n, (got, wanted)) in got.iter().zip(&wanted).enumerate() {
-            assert_eq!(got, wanted, "round {round}, event {n}: {:?}\nof {events:#?}", events[n]);
+        for (n, (got, (verdict, used))) in got.iter().zip(&wanted).enumerate() {
+            assert_eq!(got.verdict, *verdict, "round {round}, event {n}: {:?}\nof {events:#?}", events[n]);
+            if used.is_some() {
+                assert_eq!(got.used, *used, "round {round}, event {n}: {:?}\nof {events:#?}", events[n]);
+            }
         }
         assert_eq!(got.len(), wanted.len());
     }
