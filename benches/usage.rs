@@ -53,6 +53,9 @@ fn main() -> Outcome<()> {
         if wanted("track") {
             track(&server).await?;
         }
+        if wanted("meter") {
+            meter(&server).await?;
+        }
         if wanted("ledger") {
             ledger(&server).await?;
         }
@@ -278,47 +281,113 @@ async fn calls<F: Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Se
     Ok(all)
 }
 
+/// Beside the UPSERT alone, and beside what has to be written at the least so that a replay is harmless: its ledger row, too.
 async fn track(server: &Ephemeral) -> Outcome<()> {
     let options = database(server, "track").await?;
-    let mut connection = options.connect().await?;
     run(
-        &mut connection,
+        &mut options.connect().await?,
         "CREATE TABLE bare (tenant_id uuid, metric text, period_start timestamptz, used bigint NOT NULL, limit_value bigint NOT NULL,
-                            PRIMARY KEY (tenant_id, metric, period_start))",
+                            PRIMARY KEY (tenant_id, metric, period_start));
+         CREATE TABLE bare_ledger (tenant_id uuid, key text COLLATE \"C\", metric text NOT NULL, amount bigint NOT NULL,
+                            recorded_at timestamptz NOT NULL DEFAULT now(), used bigint NOT NULL, PRIMARY KEY (tenant_id, key))",
     )
     .await?;
     let dir = tempfile::tempdir()?;
-    let tenant = "lpad(to_hex(:n), 32, '0')::uuid";
-    let bare = dir.path().join("bare.sql");
-    std::fs::write(
-        &bare,
-        format!(
-            "\\set n random(1, {TENANTS})\nINSERT INTO bare VALUES ({tenant}, 'events', '-infinity', 1, 1000000000000)
-             ON CONFLICT (tenant_id, metric, period_start) DO UPDATE SET used = bare.used + 1 WHERE bare.used + 1 <= bare.limit_value RETURNING used;\n"
-        ),
-    )?;
-    let ours = dir.path().join("track.sql");
-    std::fs::write(
-        &ours,
-        format!(
-            "\\set n random(1, {TENANTS})\nBEGIN\\; SELECT set_config('app.current_tenant_id', ({tenant})::text, true)\\; \
-             SELECT * FROM tenancy.track_usage({tenant}, 'events', 1, gen_random_uuid()::text)\\; COMMIT;\n"
-        ),
-    )?;
     let url = server.url().replace("/tenancy?", "/track?");
     say("## track_usage, a call a transaction, beside the bare guarded UPSERT")?;
-    say("| clients | UPSERT/s | track_usage/s | of it |")?;
-    say("| --- | --- | --- | --- |")?;
-    for clients in [2, 16, 64] {
-        let (mut theirs, mut own) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            theirs.push(pgbench(&url, &bare, clients)?);
-            own.push(pgbench(&url, &ours, clients)?);
+    say(
+        "| counters | clients | UPSERT/s | with a ledger row/s | track_usage/s | of UPSERT | of that with a ledger row |",
+    )?;
+    say("| --- | --- | --- | --- | --- | --- | --- |")?;
+    for counters in [1, TENANTS] {
+        let tenant = "lpad(to_hex(:n), 32, '0')::uuid";
+        let upsert = format!(
+            "INSERT INTO bare VALUES ({tenant}, 'events', '-infinity', 1, 1000000000000)
+             ON CONFLICT (tenant_id, metric, period_start) DO UPDATE SET used = bare.used + 1 WHERE bare.used + 1 <= bare.limit_value RETURNING used"
+        );
+        let scripts = [
+            ("upsert", upsert.clone()),
+            (
+                "ledger",
+                format!(
+                    "WITH c AS ({upsert}) INSERT INTO bare_ledger SELECT {tenant}, gen_random_uuid()::text, 'events', 1, now(), c.used FROM c RETURNING used"
+                ),
+            ),
+            (
+                "track",
+                format!(
+                    "SELECT set_config('app.current_tenant_id', ({tenant})::text, true)\\; \
+                     SELECT * FROM tenancy.track_usage({tenant}, 'events', 1, gen_random_uuid()::text)"
+                ),
+            ),
+        ];
+        for (name, sql) in &scripts {
+            std::fs::write(dir.path().join(name), format!("\\set n random(1, {counters})\n{sql};\n"))?;
         }
-        theirs.sort_by(f64::total_cmp);
-        own.sort_by(f64::total_cmp);
-        let (theirs, own) = (theirs[ROUNDS / 2], own[ROUNDS / 2]);
-        say(&format!("| {clients} | {theirs:.0} | {own:.0} | {:.2} |", own / theirs))?;
+        for clients in [2, 16, 64] {
+            let mut rates = [Vec::new(), Vec::new(), Vec::new()];
+            for _ in 0..ROUNDS {
+                for ((name, _), rates) in scripts.iter().zip(&mut rates) {
+                    rates.push(pgbench(&url, &dir.path().join(name), clients)?);
+                }
+            }
+            let [upsert, ledger, ours] = rates.map(|mut rates| {
+                rates.sort_by(f64::total_cmp);
+                rates[ROUNDS / 2]
+            });
+            say(&format!(
+                "| {counters} | {clients} | {upsert:.0} | {ledger:.0} | {ours:.0} | {:.2} | {:.2} |",
+                ours / upsert,
+                ours / ledger
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+/// Ten thousand rows in one INSERT, into a table that is metered and into one like it that is not.
+async fn meter(server: &Ephemeral) -> Outcome<()> {
+    let options = database(server, "meter").await?;
+    let mut session = Session::new(options.connect().await?);
+    for table in ["bare", "metered"] {
+        run(
+            session.connection(),
+            &format!(
+                "CREATE TABLE {table} (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), tenant_id uuid NOT NULL, name text NOT NULL,
+                                       size_bytes bigint NOT NULL, created_at timestamptz NOT NULL DEFAULT now());
+                 CREATE INDEX ON {table} (tenant_id)"
+            ),
+        )
+        .await?;
+    }
+    run(session.connection(), "SELECT tenancy.attach_meter('events', 'metered')").await?;
+    say("## meter: an INSERT of 10,000 rows")?;
+    say("| tenants of the rows | without | metered | ratio |")?;
+    say("| --- | --- | --- | --- |")?;
+    for tenants in [1, 100] {
+        let mut times = [Vec::new(), Vec::new()];
+        for _ in 0..31 {
+            for (table, times) in ["bare", "metered"].into_iter().zip(&mut times) {
+                let start = Instant::now();
+                run(
+                    session.connection(),
+                    &format!(
+                        "INSERT INTO {table} (tenant_id, name, size_bytes)
+                         SELECT lpad(to_hex(1 + n % {tenants}), 32, '0')::uuid, 'event number ' || n, n FROM generate_series(1, 10000) n"
+                    ),
+                )
+                .await?;
+                times.push(start.elapsed());
+            }
+        }
+        let [without, metered] = times.map(|mut times| {
+            times.sort();
+            times[times.len() / 2]
+        });
+        say(&format!(
+            "| {tenants} | {without:.1?} | {metered:.1?} | {:.2} |",
+            metered.as_secs_f64() / without.as_secs_f64()
+        ))?;
     }
     Ok(())
 }
@@ -327,7 +396,7 @@ async fn track(server: &Ephemeral) -> Outcome<()> {
 fn pgbench(url: &str, script: &Path, clients: u32) -> Outcome<f64> {
     let clients = clients.to_string();
     let output = Command::new("pgbench")
-        .args(["-n", "-T", "6", "-c", &clients, "-j", "2", "-M", "simple", "-f"])
+        .args(["-n", "-T", "4", "-c", &clients, "-j", "2", "-M", "simple", "-f"])
         .arg(script)
         .arg(url)
         .output()?;
