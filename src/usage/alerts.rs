@@ -9,8 +9,8 @@ use super::{Unit, find_metric};
 use crate::Result;
 use crate::tenant::{self, TenantRef};
 
-/// Where the database notifies of each threshold that is reached: a JSON object with `tenant_id`, `metric`, `threshold`,
-/// `used` and `limit`.
+/// Where the database notifies of each threshold that is reached, by the alert's `id` alone: every login may listen on a
+/// channel, and send on it, so that a listener reads the row of `tenancy.usage_alerts`, under its policies.
 pub const CHANNEL: &str = "tenancy_usage";
 
 /// Which alerts.
@@ -27,6 +27,8 @@ pub struct AlertFilter {
 /// A threshold of a limit that was reached.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Alert {
+    /// What a notification names it by.
+    pub id: i64,
     /// Slug of the tenant.
     pub tenant: String,
     /// Key of the metric.
@@ -65,6 +67,7 @@ pub async fn alerts(connection: &mut PgConnection, filter: &AlertFilter) -> Resu
     rows.into_iter()
         .map(|row| {
             Ok(Alert {
+                id: row.id,
                 tenant: row.slug,
                 metric: row.metric,
                 unit: row.unit.parse()?,
