@@ -27,8 +27,6 @@ pub struct AlertFilter {
 /// A threshold of a limit that was reached.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Alert {
-    /// What a notification names it by.
-    pub id: i64,
     /// Slug of the tenant.
     pub tenant: String,
     /// Key of the metric.
@@ -47,6 +45,8 @@ pub struct Alert {
     /// When it was reached.
     #[serde(with = "time::serde::rfc3339")]
     pub crossed_at: OffsetDateTime,
+    /// What a notification names it by.
+    pub id: i64,
 }
 
 /// The thresholds that were reached, newest first.
@@ -67,7 +67,6 @@ pub async fn alerts(connection: &mut PgConnection, filter: &AlertFilter) -> Resu
     rows.into_iter()
         .map(|row| {
             Ok(Alert {
-                id: row.id,
                 tenant: row.slug,
                 metric: row.metric,
                 unit: row.unit.parse()?,
@@ -76,6 +75,7 @@ pub async fn alerts(connection: &mut PgConnection, filter: &AlertFilter) -> Resu
                 limit: row.limit_value,
                 period_start: row.period_start,
                 crossed_at: row.crossed_at,
+                id: row.id,
             })
         })
         .collect()

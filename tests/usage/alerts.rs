@@ -58,8 +58,8 @@ async fn each_threshold_is_recorded_once() {
     assert_eq!(newest["id"].take().to_string(), last);
     assert_eq!(
         newest,
-        json!({ "id": null, "tenant": "acme", "metric": "participants", "unit": "count", "threshold": 80, "used": 800,
-                "limit": 1000, "period_start": null, "crossed_at": null })
+        json!({ "tenant": "acme", "metric": "participants", "unit": "count", "threshold": 80, "used": 800,
+                "limit": 1000, "period_start": null, "crossed_at": null, "id": null })
     );
     let of = |arguments: &[&str]| -> Vec<i64> {
         let alerts = db.json(&[&["usage", "alerts"], arguments].concat());

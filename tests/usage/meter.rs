@@ -160,10 +160,7 @@ async fn parts_of_a_table_are_counted_however_they_are_reached() {
         "CREATE TABLE public.logs_3 PARTITION OF public.logs DEFAULT; INSERT INTO public.logs_3 VALUES (1, :acme, 50)",
     );
     let listed = db.tenantctl(&["usage", "meter", "list"]).expect(0);
-    assert!(
-        listed.stdout.contains("incomplete") && listed.stderr.contains("attaches it again"),
-        "{listed:?}"
-    );
+    assert!(listed.stdout.contains("incomplete") && listed.stderr.contains("attach it again"), "{listed:?}");
     assert_eq!(db.json(&["usage", "meter", "attach", "events", "--table", "logs"])["outcome"], "updated");
     run(&db, "INSERT INTO public.logs_3 VALUES (2, :acme, 51)");
     assert_eq!(used(&db, "events"), "acme 2");

@@ -75,7 +75,7 @@ impl Report for List {
             .filter_map(|meter| match meter.state {
                 State::Counting => None,
                 State::Incomplete => Some(format!(
-                    "not every write to {} is counted: `{}` attaches it again (with the new name of a column that was \
+                    "not every write to {} is counted: attach it again with `{}` (and the new name of a column that was \
                      renamed)",
                     meter.table,
                     attach(meter)
