@@ -10,6 +10,7 @@ mod forecast;
 mod history;
 mod ingest;
 mod meter;
+mod meter_list;
 mod race;
 mod reconcile;
 mod record;

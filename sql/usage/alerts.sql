@@ -1,4 +1,4 @@
-SELECT t.slug, m.key AS metric, m.unit, a.threshold, a.used, a.limit_value, nullif(a.period_start, '-infinity') AS period_start,
+SELECT a.id, t.slug, m.key AS metric, m.unit, a.threshold, a.used, a.limit_value, nullif(a.period_start, '-infinity') AS period_start,
        a.crossed_at
   FROM tenancy.usage_alerts a
   JOIN tenancy.tenants t ON t.id = a.tenant_id

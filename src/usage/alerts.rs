@@ -9,8 +9,8 @@ use super::{Unit, find_metric};
 use crate::Result;
 use crate::tenant::{self, TenantRef};
 
-/// Where the database notifies of each threshold that is reached: a JSON object with `tenant_id`, `metric`, `threshold`,
-/// `used` and `limit`.
+/// Where the database notifies of each threshold that is reached, by the alert's `id` alone: every login may listen on a
+/// channel, and send on it, so that a listener reads the row of `tenancy.usage_alerts`, under its policies.
 pub const CHANNEL: &str = "tenancy_usage";
 
 /// Which alerts.
@@ -45,6 +45,8 @@ pub struct Alert {
     /// When it was reached.
     #[serde(with = "time::serde::rfc3339")]
     pub crossed_at: OffsetDateTime,
+    /// What a notification names it by.
+    pub id: i64,
 }
 
 /// The thresholds that were reached, newest first.
@@ -73,6 +75,7 @@ pub async fn alerts(connection: &mut PgConnection, filter: &AlertFilter) -> Resu
                 limit: row.limit_value,
                 period_start: row.period_start,
                 crossed_at: row.crossed_at,
+                id: row.id,
             })
         })
         .collect()

@@ -145,6 +145,11 @@ async fn of_metric(
         forecast.reason = Some("it counts the largest amount, which does not grow day by day".into());
         return Ok(forecast);
     }
+    if start.reset == "daily" {
+        // Of no day can there be enough days to go by.
+        forecast.reason = Some("it resets every day".into());
+        return Ok(forecast);
+    }
     let now = start.now.to_offset(UtcOffset::UTC);
     let today = now.date();
     let from = [start.first, start.period_start.map(|at| at.to_offset(UtcOffset::UTC).date())];

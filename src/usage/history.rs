@@ -88,6 +88,9 @@ pub struct Entries {
     /// Whether there are more.
     #[serde(skip)]
     pub more: bool,
+    /// Whether the metric is counted from tables, whose usage has no entries.
+    #[serde(skip)]
+    pub metered: bool,
 }
 
 /// What a tenant used day by day.
@@ -158,7 +161,7 @@ pub async fn history_by_key(
             period_start: row.period_start,
         })
         .collect();
-    Ok(Entries { unit: metric.unit, entries, more })
+    Ok(Entries { unit: metric.unit, entries, more, metered: metric.source == "meter" })
 }
 
 /// The tenant and the metric whose past is wanted.

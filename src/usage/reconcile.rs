@@ -65,7 +65,7 @@ pub struct Drift {
     /// What says so.
     pub basis: Basis,
     #[serde(skip)]
-    tenant_id: TenantId,
+    tenant_id: Option<TenantId>,
 }
 
 /// Counters that nothing says the truth about.
@@ -73,10 +73,14 @@ pub struct Drift {
 pub struct Incomparable {
     /// Key of the metric.
     pub metric: String,
+    /// The metered table that cannot be read, with its schema, quoted as in SQL; none where that is not why.
+    pub table: Option<String>,
     /// How many.
     pub counters: i64,
     /// Why.
-    pub reason: &'static str,
+    pub reason: String,
+    /// Whether a meter is to blame, which somebody has to mend; what else there is passes by itself.
+    pub broken: bool,
 }
 
 /// What a look at counters found.
@@ -89,7 +93,7 @@ pub struct Findings {
 }
 
 struct Row {
-    tenant_id: Uuid,
+    tenant_id: Option<Uuid>,
     slug: String,
     unit: String,
     metric: String,
@@ -97,6 +101,9 @@ struct Row {
     counted: i64,
     actual: i64,
     basis: String,
+    table_name: Option<String>,
+    failure: Option<String>,
+    counters: i64,
 }
 
 impl TryFrom<Row> for Drift {
@@ -117,13 +124,13 @@ impl TryFrom<Row> for Drift {
             actual: row.actual,
             drift: row.counted - row.actual,
             basis,
-            tenant_id: TenantId(row.tenant_id),
+            tenant_id: row.tenant_id.map(TenantId),
         })
     }
 }
 
 /// Compares counters with what they should hold, all in one snapshot, as the connecting role: it has to see all rows of
-/// metered tables.
+/// metered tables. A table that cannot be read makes its own metric's counters incomparable, and no others.
 ///
 /// # Errors
 /// [`crate::Error::NotFound`] for the tenant or the metric, [`crate::Error::Refused`] where policies hide rows.
@@ -165,14 +172,15 @@ pub async fn repair(connection: &mut PgConnection, scope: &Scope) -> Result<Find
         periods
     )
     .fetch_all(&mut *connection)
-    .await?;
+    .await
+    .map_err(|error| explain(error, "metered tables"))?;
     let found = findings(connection, rows, tenant, metric).await?;
     for drift in &found.drifts {
         let details = serde_json::json!({
             "slug": drift.tenant, "metric": drift.metric, "before": drift.counted, "after": drift.actual,
             "basis": drift.basis.as_str(),
         });
-        audit::record(connection, "usage.repair", Some(drift.tenant_id), details).await?;
+        audit::record(connection, "usage.repair", drift.tenant_id, details).await?;
     }
     Ok(found)
 }
@@ -196,21 +204,36 @@ async fn findings(
     tenant: Option<Uuid>,
     metric: Option<String>,
 ) -> Result<Findings> {
-    let drifts = rows.into_iter().map(Drift::try_from).collect::<Result<_>>()?;
+    let mut drifts = Vec::with_capacity(rows.len());
+    let mut incomparable = Vec::new();
+    for row in rows {
+        match row.failure {
+            Some(reason) => incomparable.push(Incomparable {
+                metric: row.metric,
+                table: row.table_name,
+                counters: row.counters,
+                reason,
+                broken: true,
+            }),
+            None => drifts.push(Drift::try_from(row)?),
+        }
+    }
     let untold = sqlx::query_file!("sql/usage/reconcile/incomparable.sql", tenant, metric.as_deref())
         .fetch_all(connection)
         .await?;
-    let incomparable = untold
-        .into_iter()
-        .map(|row| Incomparable {
+    incomparable.extend(untold.into_iter().map(|row| {
+        Incomparable {
             metric: row.metric,
+            table: None,
             counters: row.counters,
             reason: if row.gone {
                 "the tables that were metered are gone"
             } else {
                 "the day that its periods begin on was changed"
-            },
-        })
-        .collect();
+            }
+            .to_owned(),
+            broken: row.gone,
+        }
+    }));
     Ok(Findings { drifts, incomparable })
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::postgres::PgListener;
 use tenancy::usage::CHANNEL;
 use tokio::task::JoinSet;
@@ -54,10 +54,12 @@ async fn each_threshold_is_recorded_once() {
     let alerts = db.json(&["usage", "alerts", "acme"]);
     let mut newest = alerts[0].clone();
     let at = newest["crossed_at"].take();
+    let last = db.sql("SELECT max(id) FROM tenancy.usage_alerts");
+    assert_eq!(newest["id"].take().to_string(), last);
     assert_eq!(
         newest,
         json!({ "tenant": "acme", "metric": "participants", "unit": "count", "threshold": 80, "used": 800,
-                "limit": 1000, "period_start": null, "crossed_at": null })
+                "limit": 1000, "period_start": null, "crossed_at": null, "id": null })
     );
     let of = |arguments: &[&str]| -> Vec<i64> {
         let alerts = db.json(&[&["usage", "alerts"], arguments].concat());
@@ -226,9 +228,13 @@ async fn sixteen_that_cross_at_once_leave_one_alert_for_each_threshold() {
     assert_eq!(crossed(&db), "events 80 16/20, events 90 18/20, events 100 20/20");
     for (threshold, used) in [(80, 16), (90, 18), (100, 20)] {
         let told = tokio::time::timeout(Duration::from_secs(10), listener.recv()).await.unwrap().unwrap();
+        // No more than where to read it, since anybody may listen.
+        let id: i64 = told.payload().parse().unwrap();
         assert_eq!(
-            serde_json::from_str::<Value>(told.payload()).unwrap(),
-            json!({ "tenant_id": acme, "metric": "events", "threshold": threshold, "used": used, "limit": 20 })
+            db.sql(&format!(
+                "SELECT tenant_id, metric, threshold, used, limit_value FROM tenancy.usage_alerts WHERE id = {id}"
+            )),
+            format!("{acme}|events|{threshold}|{used}|20")
         );
     }
     let nothing = tokio::time::timeout(Duration::from_millis(200), listener.recv()).await;

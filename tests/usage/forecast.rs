@@ -2,6 +2,10 @@
 
 use serde_json::{Value, json};
 
+use tenancy::plan::EnvironmentLimits;
+use tenancy::tenant::TenantRef;
+use tenancy::usage;
+
 use super::track;
 use crate::common::Database;
 
@@ -137,6 +141,30 @@ async fn with_too_little_there_is_no_forecast() {
     assert_eq!(events(&db)["outlook"], "expected");
     db.sql("UPDATE tenancy.metrics SET kind = 'counter', aggregation = 'max' WHERE key = 'events'");
     assert_eq!(events(&db)["outlook"], "unknown");
+    // No more days will ever be enough.
+    db.sql("UPDATE tenancy.metrics SET kind = 'counter', reset = 'daily', aggregation = 'sum' WHERE key = 'events'");
+    let daily = events(&db);
+    assert_eq!(
+        (&daily["outlook"], &daily["reason"], &daily["days"]),
+        (&json!("unknown"), &json!("it resets every day"), &Value::Null)
+    );
+    // Its end is that of the day in UTC, also for a session whose clocks go forward on that day.
+    let zone = db.sql(
+        "SELECT format('XXX0YYY,%s/12,%s', d - 1, (d + 30) % 365) FROM to_char(now() AT TIME ZONE 'UTC', 'DDD') t, CAST(t AS int) d",
+    );
+    let mut session = db.session().await;
+    sqlx::query("SELECT set_config('timezone', $1, false)")
+        .bind(zone)
+        .execute(session.connection())
+        .await
+        .unwrap();
+    let (acme, no_limits) = (TenantRef::Slug("acme".into()), EnvironmentLimits::default());
+    let forecasts = usage::forecast(session.connection(), &acme, Some("events"), &no_limits);
+    let end = forecasts.await.unwrap()[0].period_end.unwrap().unix_timestamp();
+    assert_eq!(
+        end.to_string(),
+        db.sql("SELECT extract(epoch FROM date_trunc('day', now(), 'UTC'))::bigint + 86400")
+    );
     assert_eq!(db.refused(3, &["usage", "forecast", "amce"])["details"]["suggestion"], "acme");
     assert_eq!(
         db.refused(3, &["usage", "forecast", "acme", "--metric=event"])["details"]["suggestion"],

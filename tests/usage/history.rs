@@ -109,6 +109,18 @@ async fn entries_are_shown_newest_first() {
 }
 
 #[tokio::test]
+async fn what_is_metered_has_no_entries_and_that_is_said() {
+    let db = Database::with_acme("enterprise").await;
+    db.sql("CREATE TABLE public.shows (tenant_id uuid)");
+    db.tenantctl(&["usage", "meter", "attach", "events", "--table", "shows"]).expect(0);
+    db.sql("INSERT INTO public.shows SELECT id FROM tenancy.tenants");
+    let run = db.tenantctl(&["usage", "history", "acme", "--metric=events", "--by=key", "-o=json"]).expect(0);
+    assert_eq!(run.json(), json!([]));
+    assert_eq!(run.stderr, "metered usage has no entries by key: `--by day` shows it\n");
+    assert_eq!(history(&db, &["events"])[29]["amount"], 1);
+}
+
+#[tokio::test]
 async fn a_history_is_drawn_and_what_makes_no_sense_is_refused() {
     let db = Database::with_acme("enterprise").await;
     used(&db, "8", "2026-11-02T12:00:00Z");

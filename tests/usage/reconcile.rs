@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::common::Database;
+use crate::common::{Database, Run};
 
 fn reconcile(db: &Database, code: i32, arguments: &[&str]) -> Value {
     db.tenantctl(&[&["usage", "reconcile", "-o", "json"], arguments].concat()).expect(code).json()
@@ -161,7 +161,7 @@ async fn a_history_counts_whether_pruned_detached_or_without_its_counter() {
     // What cannot be told is said, and not made up.
     db.tenantctl(&["usage", "meter", "attach", "storage", "--table", "files", "--sum", "size"]).expect(0);
     db.sql("DROP TABLE public.files; UPDATE tenancy.tenants SET anchor_day = 15 WHERE slug = 'acme'");
-    let run = db.tenantctl(&["usage", "reconcile"]).expect(0);
+    let run = db.tenantctl(&["usage", "reconcile"]).expect(5);
     assert!(
         run.stderr.contains("not comparable: 2 counters of storage: the tables that were metered are gone"),
         "{run:?}"
@@ -170,6 +170,110 @@ async fn a_history_counts_whether_pruned_detached_or_without_its_counter() {
         run.stderr.contains("not comparable: 1 counters of calls: the day that its periods begin on"),
         "{run:?}"
     );
+    // Who changes the day has nothing to mend.
+    db.tenantctl(&["usage", "meter", "detach", "storage"]).expect(0);
+    let run = db.tenantctl(&["usage", "reconcile"]).expect(0);
+    assert!(run.stderr.starts_with("every counter that can be compared holds what it should\n"), "{run:?}");
+    assert!(run.stderr.contains("not comparable: 1 counters of calls"), "{run:?}");
+}
+
+#[tokio::test]
+async fn a_meter_that_cannot_be_read_stands_in_the_way_of_no_other() {
+    let db = platform().await;
+    db.sql(r#"CREATE TABLE public."No'tes" (tenant_id text)"#);
+    db.tenantctl(&["usage", "meter", "attach", "participants", "--table", r#""No'tes""#]).expect(0);
+    db.sql(
+        r#"INSERT INTO public."No'tes" SELECT id FROM tenancy.tenants WHERE slug = 'acme';
+           SET session_replication_role = replica;
+           INSERT INTO public."No'tes" VALUES ('nobody');
+           ALTER TABLE public.files RENAME size TO bytes;
+           UPDATE tenancy.usage_counters SET used = used + 3 WHERE metric IN ('events', 'storage', 'participants')"#,
+    );
+    let run = db.tenantctl(&["usage", "reconcile", "-o", "json"]).expect(5);
+    let found = run.json();
+    assert_eq!(
+        (found.as_array().unwrap().len(), &found[0]["metric"], &found[0]["drift"]),
+        (1, &json!("events"), &json!(3))
+    );
+    let storage = "not comparable: 2 counters of storage from public.files: ";
+    let participants = r#"not comparable: 1 counters of participants from public."No'tes": "#;
+    let line = |run: &Run, start: &str| {
+        run.stderr.lines().find_map(|line| line.strip_prefix(start).map(str::to_owned)).unwrap_or_default()
+    };
+    assert!(!line(&run, storage).is_empty(), "{run:?}");
+    assert!(line(&run, participants).contains("nobody"), "{run:?}");
+    // Of a tenant, its own counters.
+    let run = db.tenantctl(&["usage", "reconcile", "beta"]).expect(5);
+    assert!(run.stderr.contains("not comparable: 1 counters of storage from public.files"), "{run:?}");
+    assert!(run.stderr.contains("not comparable: 0 counters of participants"), "{run:?}");
+
+    // What can be put right is; what cannot is left as it is, and still fails.
+    let run = db.tenantctl(&["usage", "reconcile", "--repair", "-o", "json"]).expect(5);
+    assert_eq!(run.json(), found);
+    assert!(!line(&run, storage).is_empty() && !line(&run, participants).is_empty(), "{run:?}");
+    assert_eq!(
+        db.sql(
+            "SELECT string_agg(metric || ' ' || used, ', ' ORDER BY metric) FROM tenancy.usage_counters
+              WHERE metric IN ('events', 'storage', 'participants')
+                AND tenant_id = (SELECT id FROM tenancy.tenants WHERE slug = 'acme')"
+        ),
+        "events 3, participants 4, storage 9"
+    );
+    assert_eq!(reconcile(&db, 0, &["--metric", "events"]), json!([]));
+    reconcile(&db, 5, &["--metric", "storage"]);
+
+    // Once they are mended, they compare again.
+    db.sql(
+        r#"ALTER TABLE public.files RENAME bytes TO size;
+           SET session_replication_role = replica;
+           DELETE FROM public."No'tes" WHERE tenant_id = 'nobody'"#,
+    );
+    assert_eq!(reconcile(&db, 0, &["--repair"]).as_array().unwrap().len(), 3);
+    assert_eq!(reconcile(&db, 0, &[]), json!([]));
+    // Who may not read a table is told so, and not that the table is at fault.
+    let reader = format!("{}_reader", db.name);
+    db.sql(&format!("CREATE ROLE {reader} LOGIN PASSWORD 'right' IN ROLE tenancy_owner"));
+    let mut command = db.command();
+    command.env("TENANTCTL_URL", db.url().replace("user=postgres", &format!("user={reader}")));
+    command.env("PGPASSWORD", "right");
+    let run = crate::common::run(command.args(["usage", "reconcile", "-o", "json"])).expect(8);
+    assert_eq!(run.stdout, "", "{run:?}");
+}
+
+#[tokio::test]
+async fn what_no_counter_can_hold_is_counted_as_far_as_one_does() {
+    let db = Database::with_acme("enterprise").await;
+    db.sql("CREATE TABLE public.huge (tenant_id uuid, size bigint)");
+    db.tenantctl(&["usage", "meter", "attach", "storage", "--table", "huge", "--sum", "size"]).expect(0);
+    db.sql(
+        "SET session_replication_role = replica;
+         INSERT INTO public.huge SELECT id, 9223372036854775807 FROM tenancy.tenants, generate_series(1, 2)",
+    );
+    let found = reconcile(&db, 5, &[]);
+    assert_eq!(
+        (found.as_array().unwrap().len(), &found[0]["counted"], &found[0]["actual"]),
+        (1, &json!(0), &json!(i64::MAX))
+    );
+    assert_eq!(reconcile(&db, 0, &["--repair"]), found);
+    assert_eq!(reconcile(&db, 0, &[]), json!([]));
+    db.sql("SET session_replication_role = replica; TRUNCATE public.huge");
+    assert_eq!(reconcile(&db, 0, &["--repair"])[0]["actual"], json!(0));
+    assert_eq!((unexplained(&db), reconcile(&db, 0, &[])), (String::new(), json!([])));
+}
+
+#[tokio::test]
+async fn days_are_those_of_utc_whatever_the_session_says() {
+    let db = Database::with_acme("enterprise").await;
+    // In Berlin the day on which the clocks go forward has 23 hours.
+    let recorded = db.sql(
+        "INSERT INTO tenancy.metrics (key, name, unit, kind, reset, aggregation) VALUES ('sent', 'Sent', 'count', 'counter', 'daily', 'sum');
+         INSERT INTO tenancy.usage_counters (tenant_id, metric, period_start, used)
+         SELECT id, 'sent', '2026-03-29 00:00Z', 7 FROM tenancy.tenants;
+         INSERT INTO tenancy.usage_days SELECT id, 'sent', '2026-03-29', 7, 1 FROM tenancy.tenants;
+         SET timezone = 'Europe/Berlin';
+         SELECT amount FROM tenancy.usage_recorded(NULL, 'sent')",
+    );
+    assert_eq!(recorded, "7");
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
--- Counters that nothing says the truth about: how many of a metric, and whether that is because its tables are gone.
+-- Counters that nothing says the truth about, apart from those whose tables cannot be read: how many of a metric, and whether
+-- that is because its tables are gone.
 SELECT m.key AS "metric!", m.source = 'meter' AND m.kind = 'gauge' AS "gone!", count(*) AS "counters!"
   FROM tenancy.usage_recorded($1, $2) r
   JOIN tenancy.metrics m ON m.key = r.metric

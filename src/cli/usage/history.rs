@@ -145,13 +145,19 @@ impl Report for History {
                     history.unit.format(most)
                 )]
             }
-            Self::Entries(history) if history.more => {
-                vec![format!(
-                    "only the newest {} entries; --limit shows more, --since and --until others",
-                    history.entries.len()
-                )]
+            Self::Entries(history) => {
+                let mut notes = Vec::new();
+                if history.metered {
+                    notes.push("metered usage has no entries by key: `--by day` shows it".to_owned());
+                }
+                if history.more {
+                    notes.push(format!(
+                        "only the newest {} entries; --limit shows more, --since and --until others",
+                        history.entries.len()
+                    ));
+                }
+                notes
             }
-            Self::Entries(_) => Vec::new(),
         }
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct Args {
     /// Only of this metric
     #[arg(long)]
     metric: Option<String>,
-    /// Say which counters do not hold what they should, and fail if there are any [default]
+    /// Say which counters do not hold what they should or cannot be compared, and fail if there are any [default]
     #[arg(long, conflicts_with = "repair")]
     detect: bool,
     /// Set them to what they should hold
@@ -86,17 +86,22 @@ impl Report for Reconciled {
     fn notes(&self) -> Vec<String> {
         let count = self.drifts.len();
         let mut notes = vec![match self.repair {
-            _ if count == 0 => "every counter holds what it should".to_owned(),
+            _ if count == 0 && self.incomparable.is_empty() => {
+                "every counter holds what it should".to_owned()
+            }
+            _ if count == 0 => "every counter that can be compared holds what it should".to_owned(),
             Some(dry_run) => format!("{} {count} counters", dry_run.word("repaired", "repair")),
             None => format!("{count} counters drifted: `tenantctl usage reconcile --repair` sets them right"),
         }];
         notes.extend(self.incomparable.iter().map(|one| {
-            format!("not comparable: {} counters of {}: {}", one.counters, one.metric, one.reason)
+            let table = one.table.as_ref().map_or_else(String::new, |table| format!(" from {table}"));
+            format!("not comparable: {} counters of {}{table}: {}", one.counters, one.metric, one.reason)
         }));
         notes
     }
 
     fn check_failed(&self) -> bool {
-        self.repair.is_none() && !self.drifts.is_empty()
+        // A repair sets drift right, and leaves as it is what it cannot compare.
+        (self.repair.is_none() && !self.drifts.is_empty()) || self.incomparable.iter().any(|one| one.broken)
     }
 }

@@ -23,6 +23,26 @@ impl Args {
     }
 }
 
+/// The command that attaches a meter as it is.
+fn attach(meter: &Meter) -> String {
+    let sum = meter.sum_column.as_ref().map_or_else(String::new, |column| format!(" --sum={}", word(column)));
+    format!(
+        "tenantctl usage meter attach {} --table={} --tenant-column={}{sum}",
+        meter.metric,
+        word(&meter.table),
+        word(&meter.tenant_column)
+    )
+}
+
+/// A text as one word of a shell.
+fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 impl Report for List {
     fn view(&self) -> View {
         View::List {
@@ -55,12 +75,16 @@ impl Report for List {
             .filter_map(|meter| match meter.state {
                 State::Counting => None,
                 State::Incomplete => Some(format!(
-                    "not every write to {} is counted: attach it again with `tenantctl usage meter attach {}`",
-                    meter.table, meter.metric
+                    "not every write to {} is counted: attach it again with `{}` (and the new name of a column that was \
+                     renamed)",
+                    meter.table,
+                    attach(meter)
                 )),
                 State::Gone => Some(format!(
-                    "{} is gone: `tenantctl usage meter detach {} --table '{}'` forgets it",
-                    meter.table, meter.metric, meter.table
+                    "{} is gone: `tenantctl usage meter detach {} --table={}` forgets it",
+                    meter.table,
+                    meter.metric,
+                    word(&meter.table)
                 )),
             })
             .collect()
