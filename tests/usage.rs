@@ -5,6 +5,7 @@ use std::process::{Child, Stdio};
 use serde_json::{Value, json};
 
 mod alerts;
+mod all_ways;
 mod app;
 mod forecast;
 mod history;

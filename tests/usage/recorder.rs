@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Executor, PgPool};
+use tenancy::ErrorKind;
 use tenancy::context::Signer;
-use tenancy::plan::EnvironmentLimits;
-use tenancy::tenant::{TenantId, TenantRef};
-use tenancy::usage::{self, Event, RecorderOptions, Track, Usage, UsageRecorder, Verdict};
-use tenancy::{ErrorKind, Result};
-use time::OffsetDateTime;
+use tenancy::tenant::TenantId;
+use tenancy::usage::{RecorderOptions, Usage, UsageRecorder, Verdict};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -18,7 +16,7 @@ use super::counted;
 use crate::common::Database;
 
 /// Connections of a platform's login, with what the application role may do.
-fn pool_of(db: &Database, login: &str) -> PgPool {
+pub(super) fn pool_of(db: &Database, login: &str) -> PgPool {
     let become_it = format!("SET SESSION AUTHORIZATION {login}");
     PgPoolOptions::new()
         .max_connections(2)
@@ -32,7 +30,7 @@ fn pool_of(db: &Database, login: &str) -> PgPool {
         .connect_lazy_with(db.options.clone().application_name("recorder"))
 }
 
-fn acme(db: &Database) -> TenantId {
+pub(super) fn acme(db: &Database) -> TenantId {
     TenantId(db.sql("SELECT id FROM tenancy.tenants WHERE slug = 'acme'").parse::<Uuid>().unwrap())
 }
 
@@ -40,7 +38,7 @@ fn recorder(db: &Database, options: RecorderOptions) -> Arc<UsageRecorder> {
     Arc::new(UsageRecorder::start(pool_of(db, &db.app_login()), options))
 }
 
-fn one(tenant: TenantId, key: Option<String>) -> Usage {
+pub(super) fn one(tenant: TenantId, key: Option<String>) -> Usage {
     Usage { tenant, metric: "events".into(), amount: 1, key, at: None }
 }
 
@@ -206,97 +204,4 @@ async fn every_context_is_proven() {
         RecorderOptions { signer: Some(signer), ..RecorderOptions::default() },
     );
     assert_eq!(recorder.track(one(tenant, None)).await.unwrap().verdict, Verdict::Accepted);
-}
-
-#[tokio::test]
-async fn all_ways_at_once_admit_exactly_the_limit() {
-    let db = Arc::new(Database::with_acme("enterprise").await);
-    db.sql(
-        "UPDATE tenancy.plan_limits SET limit_value = 500 WHERE plan = 'enterprise' AND metric = 'events'",
-    );
-    let tenant = acme(&db);
-    let recorder = recorder(&db, RecorderOptions::default());
-    let mut ways = JoinSet::new();
-    // Each way tries for more than a quarter of the limit.
-    for caller in 0..16 {
-        let recorder = Arc::clone(&recorder);
-        ways.spawn(async move {
-            for n in 0..20 {
-                recorder.track(one(tenant, Some(format!("recorder-{caller}-{n}")))).await.unwrap();
-            }
-        });
-    }
-    for caller in 0..16 {
-        let db = Arc::clone(&db);
-        ways.spawn(async move {
-            let mut session = db.session().await;
-            for n in 0..20 {
-                let track = Track {
-                    metric: "events".into(),
-                    amount: "1".into(),
-                    key: Some(format!("track-{caller}-{n}")),
-                    at: None,
-                };
-                let mut transaction = session.begin_as_owner().await.unwrap();
-                let acme = TenantRef::Slug("acme".into());
-                match usage::track(&mut transaction, &acme, &track, &EnvironmentLimits::default()).await {
-                    Ok(_) => transaction.commit().await.unwrap(),
-                    Err(error) => assert_eq!(error.kind(), ErrorKind::LimitExceeded),
-                }
-            }
-        });
-    }
-    for caller in 0..4 {
-        let db = Arc::clone(&db);
-        ways.spawn(async move {
-            let mut session = db.session().await;
-            for round in 0..8 {
-                let at = OffsetDateTime::now_utc();
-                let events: Vec<Event> = (0..10)
-                    .map(|n| Event {
-                        tenant,
-                        metric: "events".into(),
-                        amount: 1,
-                        key: Some(format!("batch-{caller}-{round}-{n}")),
-                        at,
-                    })
-                    .collect();
-                let written: Result<()> = async {
-                    let mut transaction = session.begin_as_owner().await?;
-                    usage::record(&mut transaction, &events, at, &EnvironmentLimits::default()).await?;
-                    transaction.commit().await
-                }
-                .await;
-                written.unwrap();
-            }
-        });
-    }
-    // Files, whose processes are killed and run again.
-    let dir = tempfile::tempdir().unwrap();
-    let mut files = Vec::new();
-    for file in 0..4 {
-        let path = dir.path().join(format!("{file}.ndjson"));
-        let line = |n| format!("{{\"tenant\":\"acme\",\"metric\":\"events\",\"key\":\"file-{file}-{n}\"}}\n");
-        std::fs::write(&path, (0..100).map(line).collect::<String>()).unwrap();
-        files.push(path);
-    }
-    for path in files {
-        let db = Arc::clone(&db);
-        ways.spawn_blocking(move || {
-            let mut command = db.command();
-            command
-                .args(["usage", "ingest"])
-                .arg(&path)
-                .stdout(std::process::Stdio::null())
-                .stderr(std::process::Stdio::null());
-            let mut child = command.spawn().unwrap();
-            std::thread::sleep(Duration::from_millis(150));
-            child.kill().unwrap();
-            child.wait().unwrap();
-            let run = db.tenantctl(&["usage", "ingest", path.to_str().unwrap()]);
-            assert!([0, 5].contains(&run.code), "{run:?}");
-        });
-    }
-    ways.join_all().await;
-    assert_eq!(counted(&db, "events"), ("500".into(), "500".into()));
 }
