@@ -161,7 +161,8 @@ pub async fn track(
             reason: "was used for another amount or metric".into(),
             hint: Some("give every piece of usage a key of its own".into()),
         },
-        // Suspended or deleted between our look and the decision.
+        // Metered, suspended or deleted between our look and the decision.
+        Some("TN002") => metric.metered(),
         Some("TN005") => inactive(&tenant, "no longer active"),
         _ => error.into(),
     })?;
@@ -213,22 +214,25 @@ pub(crate) struct Metric {
 impl Metric {
     /// What the control plane counts by itself, nobody reports.
     fn refuse_unreported(&self) -> Result<()> {
-        let (reason, hint) = match self.source.as_str() {
-            "memberships" => {
-                ("it is counted from the tenant's members", "add or remove members with `tenantctl user`")
-            }
-            "meter" => (
-                "it is counted from the platform's tables",
-                "write to the tables that `tenantctl usage meter list` names",
-            ),
-            _ => return Ok(()),
-        };
-        Err(Error::Invalid {
+        match self.source.as_str() {
+            "memberships" => Err(Error::Invalid {
+                field: "metric",
+                value: self.key.clone(),
+                reason: "it is counted from the tenant's members".into(),
+                hint: Some("add or remove members with `tenantctl user`".into()),
+            }),
+            "meter" => Err(self.metered()),
+            _ => Ok(()),
+        }
+    }
+
+    fn metered(&self) -> Error {
+        Error::Invalid {
             field: "metric",
             value: self.key.clone(),
-            reason: reason.into(),
-            hint: Some(hint.into()),
-        })
+            reason: "it is counted from the platform's tables".into(),
+            hint: Some("write to the tables that `tenantctl usage meter list` names".into()),
+        }
     }
 }
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use tenancy::plan::EnvironmentLimits;
-use tenancy::tenant::{self, TenantRef, Update};
-use tenancy::usage::{self, Decision, Track, Tracked};
+use tenancy::tenant::{self, TenantId, TenantRef, Update};
+use tenancy::usage::{self, Decision, Event, Reserve, Track, Tracked, Verdict};
 use tenancy::{Error, ErrorKind};
+use time::OffsetDateTime;
 use tokio::task::JoinSet;
 
 use super::counted;
@@ -235,4 +236,56 @@ async fn plans_that_change_while_usage_goes_on_are_never_overrun() {
         track(&db, &events(-used.parse::<i64>().unwrap(), None)).await.unwrap();
         move_to(&db, "professional").await.unwrap();
     }
+}
+
+/// Whoever reports usage of a metric while somebody begins to meter it is refused: the meter counts all there is.
+#[tokio::test]
+async fn what_is_reported_while_metering_begins_is_not_counted() {
+    let db = Arc::new(Database::with_acme("enterprise").await);
+    track(&db, &events(4, None)).await.unwrap();
+    db.sql("CREATE TABLE public.ev (id int, tenant_id uuid)");
+    db.sql("INSERT INTO public.ev SELECT n, t.id FROM tenancy.tenants t, generate_series(1, 3) n");
+    let tenant = TenantId(db.sql("SELECT id FROM tenancy.tenants").parse().unwrap());
+    let mut session = db.session().await;
+    let mut attaching = session.begin().await.unwrap();
+    sqlx::query("SELECT FROM tenancy.attach_meter('events', 'public.ev')")
+        .execute(&mut *attaching)
+        .await
+        .unwrap();
+
+    // Each has read that the metric is reported, and waits for the counter.
+    let one = events(1, Some("one"));
+    let tracked = track(&db, &one);
+    let recorded = async {
+        let mut session = db.session().await;
+        let mut transaction = session.begin_as_owner().await?;
+        let at = OffsetDateTime::now_utc();
+        let event = Event { tenant, metric: "events".into(), amount: 1, key: Some("two".into()), at };
+        let none = EnvironmentLimits::default();
+        let answers = usage::record(&mut transaction, &[event], at - time::Duration::DAY, &none).await?;
+        transaction.commit().await.map(|()| answers)
+    };
+    let reserved = async {
+        let mut session = db.session().await;
+        let mut transaction = session.begin_as_owner().await?;
+        let (metric, ttl) = ("events".into(), std::time::Duration::from_secs(60));
+        let wanted = Reserve { metric, amount: "1".into(), ttl, key: None };
+        let none = EnvironmentLimits::default();
+        usage::reserve(&mut transaction, &acme(), &wanted, &none).await?;
+        transaction.commit().await
+    };
+    let then = async {
+        db.blocked(3).await;
+        attaching.commit().await.unwrap();
+    };
+    let (tracked, recorded, reserved, ()) = tokio::join!(tracked, recorded, reserved, then);
+    assert_eq!(tracked.unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(recorded.unwrap()[0].verdict, Verdict::NotReported);
+    assert_eq!(reserved.unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(counted(&db, "events").0, "3");
+    assert_eq!(
+        db.sql("SELECT count(*) FROM tenancy.usage_events WHERE key IS NOT NULL"),
+        "0",
+        "what was refused left nothing behind"
+    );
 }
