@@ -10,6 +10,8 @@ mod forecast;
 mod history;
 mod ingest;
 mod meter;
+mod meter_attack;
+mod meter_beside;
 mod race;
 mod reconcile;
 mod record;
