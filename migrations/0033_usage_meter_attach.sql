@@ -58,6 +58,17 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Locks tables, as far as they are still there, in the order in which everybody does who attaches or detaches.
+CREATE FUNCTION tenancy.lock_metered(p_relations oid[], p_mode text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    relation regclass;
+BEGIN
+    FOR relation IN SELECT c.oid FROM pg_class c WHERE c.oid = ANY (p_relations) ORDER BY c.oid LOOP
+        EXECUTE format('LOCK TABLE %s IN %s MODE', relation, p_mode);
+    END LOOP;
+END $$;
+
 -- Makes the triggers of a table and of its parts, with a stamp that only newer snapshots show. The caller has locked them.
 CREATE FUNCTION tenancy.make_meter_triggers(p_relation regclass) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -105,7 +116,6 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     metric  tenancy.metrics;
-    member  regclass;
     other   text;
     earlier tenancy.usage_meters;
     reading record;
@@ -119,6 +129,10 @@ BEGIN
     END IF;
     -- Before a lock is taken on what it might be instead of a table.
     PERFORM tenancy.check_meterable(p_relation, p_tenant_column, p_sum_column);
+    -- No write slips in between what is counted here and what the triggers count. Tables come before all else, like for
+    -- whoever writes to one that is metered: they wait for the table, or we for them before we have anything they need.
+    PERFORM tenancy.lock_metered(ARRAY(SELECT m.relation::oid FROM tenancy.usage_meters m WHERE m.metric = p_metric UNION SELECT p_relation),
+                                 'SHARE ROW EXCLUSIVE');
     -- In this order, as when a catalogue is applied. It also waits for whoever makes a first counter, and they for us.
     PERFORM tenancy.change_plan_limits();
     SELECT * INTO metric FROM tenancy.metrics m WHERE m.key = p_metric FOR NO KEY UPDATE;
@@ -129,13 +143,8 @@ BEGIN
     ELSIF metric.aggregation <> 'sum' THEN
         RAISE EXCEPTION 'metric % holds the largest amount, which rows that come and go do not say', p_metric USING ERRCODE = 'TN010';
     END IF;
-    -- No write slips in between what is counted here and what the triggers count. Nobody attaches another table meanwhile.
-    FOR member IN
-        SELECT m.relation FROM tenancy.usage_meters m JOIN pg_class c ON c.oid = m.relation WHERE m.metric = p_metric
-         UNION SELECT p_relation ORDER BY 1
-    LOOP
-        EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', member);
-    END LOOP;
+    -- Those that were attached while we waited. From here on nobody attaches any.
+    PERFORM tenancy.lock_metered(ARRAY(SELECT m.relation::oid FROM tenancy.usage_meters m WHERE m.metric = p_metric), 'SHARE ROW EXCLUSIVE');
     PERFORM tenancy.check_meterable(p_relation, p_tenant_column, p_sum_column);
     SELECT m.relation::text INTO other FROM tenancy.usage_meters m
      WHERE m.metric = p_metric AND m.relation <> p_relation AND m.relation IN (SELECT tenancy.meter_family(p_relation)) LIMIT 1;
@@ -224,7 +233,15 @@ DECLARE
     family   oid[] := '{}';
     detached bigint := 0;
 BEGIN
-    -- In the order of attach_meter.
+    -- In the order of attach_meter. Where other metrics keep the triggers, readers go on.
+    FOR meter IN
+        SELECT m.relation, EXISTS (SELECT FROM tenancy.usage_meters o WHERE o.relation = m.relation AND o.metric <> m.metric) AS shared
+          FROM tenancy.usage_meters m
+         WHERE m.metric = p_metric AND (p_relation IS NULL OR m.relation = p_relation)
+         ORDER BY m.relation
+    LOOP
+        PERFORM tenancy.lock_metered(ARRAY[meter.relation::oid], CASE WHEN meter.shared THEN 'SHARE ROW EXCLUSIVE' ELSE 'ACCESS EXCLUSIVE' END);
+    END LOOP;
     PERFORM tenancy.change_plan_limits();
     SELECT * INTO metric FROM tenancy.metrics m WHERE m.key = p_metric FOR NO KEY UPDATE;
     FOR meter IN
@@ -234,10 +251,6 @@ BEGIN
          WHERE m.metric = p_metric AND (p_relation IS NULL OR m.relation = p_relation)
          ORDER BY m.relation
     LOOP
-        IF meter.there THEN
-            EXECUTE format('LOCK TABLE %s IN %s MODE', meter.relation,
-                           CASE WHEN meter.shared THEN 'SHARE ROW EXCLUSIVE' ELSE 'ACCESS EXCLUSIVE' END);
-        END IF;
         DELETE FROM tenancy.usage_meters m WHERE m.metric = p_metric AND m.relation = meter.relation;
         detached := detached + 1;
         IF meter.there AND meter.shared THEN
@@ -267,4 +280,4 @@ BEGIN
     RETURN detached;
 END $$;
 
-REVOKE EXECUTE ON FUNCTION tenancy.check_meterable, tenancy.make_meter_triggers FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tenancy.check_meterable, tenancy.lock_metered, tenancy.make_meter_triggers FROM PUBLIC;
