@@ -246,9 +246,9 @@ CREATE FUNCTION tenancy.record_usage(
     p_tenants uuid[], p_metrics text[], p_days date[], p_environments bigint[],
     p_group int[], p_amounts bigint[], p_keys text[], p_at timestamptz[], p_oldest timestamptz, p_all boolean,
     OUT ords bigint[], OUT outcomes text[], OUT useds bigint[], OUT limits bigint[], OUT answered timestamptz[])
--- Plans are made once a session: how many rows each step has is known to nobody beforehand. Without nested loops every
--- plan seems costly, and compiling it would take seconds.
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+-- Plans are made once a session: how many rows each step has is known to nobody beforehand, and a ledger that is empty now
+-- would be read from end to end later. Without nested loops every plan seems costly, and compiling it would take seconds.
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     current  CONSTANT int := tenancy.usage_epoch();

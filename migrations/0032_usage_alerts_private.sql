@@ -53,7 +53,11 @@ BEGIN
           FROM tenancy.usage_meters u
           JOIN tenancy.metrics m ON m.key = u.metric AND m.source = 'meter' AND m.kind = 'gauge'
           JOIN pg_class c ON c.oid = u.relation
-         WHERE p_metric IS NULL OR u.metric = p_metric
+         WHERE (p_metric IS NULL OR u.metric = p_metric)
+               -- What became a part of another metered table is read with that.
+           AND NOT EXISTS (SELECT FROM tenancy.usage_meters o
+                            WHERE o.metric = u.metric AND o.relation <> u.relation
+                              AND u.relation IN (SELECT tenancy.meter_family(o.relation)))
          ORDER BY u.metric, u.relation
     LOOP
         BEGIN

@@ -11,6 +11,8 @@ mod forecast;
 mod history;
 mod ingest;
 mod meter;
+mod meter_attack;
+mod meter_beside;
 mod meter_list;
 mod race;
 mod reconcile;

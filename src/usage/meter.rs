@@ -30,7 +30,8 @@ pub struct NewMeter {
 pub enum State {
     /// Every write to the table is counted.
     Counting,
-    /// A partition has no triggers, some are disabled, or a column is gone: attach it again.
+    /// A partition has no triggers, some are disabled, a column is gone or of another type, or the table became a part of
+    /// another, unlogged or a view: attach it again, which says what is in the way.
     Incomplete,
     /// The table was dropped.
     Gone,
@@ -75,8 +76,8 @@ pub struct Attached {
     /// The meter.
     #[serde(flatten)]
     pub meter: Meter,
-    /// What the table holds of no tenant, which is not counted.
-    pub unassigned: i64,
+    /// What the table holds of no tenant, which is not counted; none where nothing changed, and nothing was read.
+    pub unassigned: Option<i64>,
     /// How many tenants use more than a hard limit of theirs: they keep it, and get no more.
     pub tenants_over: i64,
 }
@@ -151,7 +152,10 @@ pub async fn detach(
         return Err(absent(&metric, from.unwrap_or(&metric), &meters));
     }
     own_names(connection).await?;
-    for meter in &chosen {
+    // Tables are locked in the order in which attaching locks them.
+    let mut ordered: Vec<&Meter> = chosen.iter().collect();
+    ordered.sort_by_key(|meter| meter.relation.0);
+    for meter in ordered {
         let gone = sqlx::query_file_scalar!("sql/usage/meter/detach.sql", metric, meter.relation)
             .fetch_one(&mut *connection)
             .await

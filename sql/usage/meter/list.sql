@@ -1,10 +1,7 @@
 SELECT m.metric, m.relation::oid AS "relation!", coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), m.table_name) AS "table!",
        m.tenant_column, m.sum_column, m.attached_at, m.attached_by,
        CASE WHEN c.oid IS NULL THEN 'gone'
-            WHEN tenancy.meter_stands(m.relation) AND NOT EXISTS (
-                SELECT FROM unnest(ARRAY[m.tenant_column, m.sum_column]) x (name)
-                 WHERE x.name IS NOT NULL AND NOT EXISTS (
-                       SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = x.name AND NOT a.attisdropped))
+            WHEN tenancy.meter_stands(m.relation) AND tenancy.meter_sound(c.oid, m.tenant_column, m.sum_column)
             THEN 'counting' ELSE 'incomplete' END AS "state!"
   FROM tenancy.usage_meters m
   LEFT JOIN pg_class c ON c.oid = m.relation

@@ -59,7 +59,7 @@ impl Args {
             }
             _ => format!("{} {} from {}", self.dry_run.word("counting", "count"), meter.metric, meter.table),
         }];
-        if *unassigned != 0 {
+        if let Some(unassigned) = unassigned.filter(|unassigned| *unassigned != 0) {
             notes.push(format!("{unassigned} in {} belong to no tenant and are not counted", meter.table));
         }
         if *tenants_over > 0 {
