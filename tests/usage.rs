@@ -19,6 +19,7 @@ mod reconcile;
 mod record;
 mod recorder;
 mod reserve;
+mod schedules;
 
 use crate::common::{Database, Run};
 
