@@ -33,6 +33,139 @@ BEGIN
     RETURN newest;
 END $$;
 
+-- What of a counter is reserved: also what is reserved in vain, until somebody needs the room.
+CREATE FUNCTION tenancy.reserved_usage(p_tenant uuid, p_metric text, p_period timestamptz) RETURNS bigint
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT coalesce(sum(r.amount), 0) FROM tenancy.usage_reservations r
+             WHERE r.tenant_id = p_tenant AND r.metric = p_metric AND r.period_start = p_period AND r.state = 'open');
+END $$;
+REVOKE EXECUTE ON FUNCTION tenancy.reserved_usage FROM PUBLIC;
+
+-- As before, but that a release leaves what is reserved: only what is used can be given back.
+CREATE OR REPLACE FUNCTION tenancy.admit_usage(
+    p_tenant uuid, p_metric text, p_amount bigint, p_period timestamptz, p_environment bigint, p_aggregation text,
+    OUT admitted boolean, OUT used bigint, OUT limit_value bigint, OUT soft boolean, OUT previous bigint)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    LOOP
+        IF p_aggregation = 'max' THEN
+            SELECT c.used INTO previous FROM tenancy.usage_counters c
+             WHERE c.tenant_id = p_tenant AND c.metric = p_metric AND c.period_start = p_period FOR NO KEY UPDATE;
+        END IF;
+        UPDATE tenancy.usage_counters c
+           SET used = CASE p_aggregation WHEN 'max' THEN greatest(c.used, p_amount) ELSE c.used + p_amount END,
+               updated_at = now()
+         WHERE c.tenant_id = p_tenant AND c.metric = p_metric AND c.period_start = p_period
+           AND (p_aggregation <> 'max' OR previous IS NOT NULL)
+           AND tenancy.usage_fits(c.used, p_amount, p_aggregation,
+                   (tenancy.limit_in_force(c.limit_value, c.soft, c.override_value, c.override_soft, c.override_until, p_environment)).limit_value,
+                   (tenancy.limit_in_force(c.limit_value, c.soft, c.override_value, c.override_soft, c.override_until, p_environment)).soft)
+        RETURNING c.used, coalesce(previous, c.used - p_amount),
+               (tenancy.limit_in_force(c.limit_value, c.soft, c.override_value, c.override_soft, c.override_until, p_environment)).limit_value,
+               (tenancy.limit_in_force(c.limit_value, c.soft, c.override_value, c.override_soft, c.override_until, p_environment)).soft
+          INTO used, previous, limit_value, soft;
+        admitted := FOUND;
+        IF admitted AND p_amount < 0 AND used < tenancy.reserved_usage(p_tenant, p_metric, p_period) THEN
+            UPDATE tenancy.usage_counters c SET used = previous
+             WHERE c.tenant_id = p_tenant AND c.metric = p_metric AND c.period_start = p_period;
+            admitted := false;
+            used := previous;
+            EXIT;
+        END IF;
+        EXIT WHEN admitted;
+
+        -- Each statement sees what was committed before it: this one may see a counter that was not there a moment ago,
+        -- or one that somebody released. Refused is only what does not fit the figures that the answer gives.
+        SELECT c.used, f.limit_value, f.soft INTO used, limit_value, soft
+          FROM tenancy.usage_counters c
+         CROSS JOIN LATERAL tenancy.limit_in_force(c.limit_value, c.soft, c.override_value, c.override_soft,
+                                                   c.override_until, p_environment) f
+         WHERE c.tenant_id = p_tenant AND c.metric = p_metric AND c.period_start = p_period;
+        IF FOUND THEN
+            EXIT WHEN NOT tenancy.usage_fits(used, p_amount, p_aggregation, limit_value, soft)
+                      -- What is reserved in vain makes room.
+                      AND (p_amount < 0 OR NOT tenancy.reclaim_usage(p_tenant, p_metric, p_period));
+            CONTINUE;
+        END IF;
+
+        -- The first use in a period. The locks make a concurrent change of any layer wait, or us for it, so that the new
+        -- counter cannot miss it.
+        PERFORM FROM tenancy.tenants t WHERE t.id = p_tenant FOR SHARE;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'there is no tenant %', p_tenant USING ERRCODE = 'TN004';
+        END IF;
+        PERFORM FROM tenancy.metrics m WHERE m.key = p_metric FOR KEY SHARE;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'there is no metric %', p_metric USING ERRCODE = 'TN001';
+        END IF;
+        PERFORM tenancy.read_plan_limits();
+        INSERT INTO tenancy.usage_counters (tenant_id, metric, period_start, limit_value, soft,
+                                            override_value, override_soft, override_until)
+        SELECT p_tenant, p_metric, p_period, v.limit_value, v.soft, v.override_value, v.override_soft, v.override_until
+          FROM tenancy.limit_layers v WHERE v.tenant_id = p_tenant AND v.metric = p_metric
+        ON CONFLICT DO NOTHING;
+    END LOOP;
+END $$;
+
+-- Makes a reservation usage, all of it or a part; what is left goes back. It may be late, as long as nobody needed the
+-- room. outcome is accepted, or duplicate (it was committed before, or its key was tracked meanwhile). A key that was recorded for another metric is TN012.
+CREATE OR REPLACE FUNCTION tenancy.commit_usage(p_tenant uuid, p_reservation uuid, p_amount bigint DEFAULT NULL)
+RETURNS TABLE (outcome text, metric text, amount bigint, used bigint, limit_value bigint, period_start timestamptz)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    current int;
+    held    tenancy.usage_reservations;
+    counter record;
+    taken   bigint;
+    known   boolean := false;
+    recorded text;
+BEGIN
+    held := tenancy.lock_reservation(p_tenant, p_reservation);
+    taken := coalesce(p_amount, held.amount);
+    IF held.state = 'open' AND taken NOT BETWEEN 1 AND held.amount THEN
+        RAISE EXCEPTION 'amount % is not within the % that are reserved', taken, held.amount USING ERRCODE = 'TN003';
+    ELSIF held.state = 'committed' AND p_amount <> held.committed THEN
+        RAISE EXCEPTION 'reservation % was committed with %', p_reservation, held.committed USING ERRCODE = 'TN006';
+    ELSIF held.state IN ('released', 'expired') THEN
+        RAISE EXCEPTION 'reservation % is %', p_reservation, held.state USING ERRCODE = 'TN008',
+            HINT = 'track the usage, if the limit allows it still';
+    END IF;
+    IF held.state = 'open' THEN
+        current := tenancy.usage_epoch();
+        SELECT e.metric INTO recorded FROM tenancy.usage_events e WHERE e.tenant_id = p_tenant AND e.key = held.key;
+        known := FOUND;
+        IF recorded <> held.metric THEN
+            RAISE EXCEPTION 'key % was used for %', quote_literal(held.key), recorded
+                USING ERRCODE = 'TN012', HINT = 'release the reservation';
+        END IF;
+        UPDATE tenancy.usage_counters c SET used = c.used - held.amount + CASE WHEN known THEN 0 ELSE taken END, updated_at = now()
+         WHERE c.tenant_id = p_tenant AND c.metric = held.metric AND c.period_start = held.period_start;
+    END IF;
+    SELECT c.used, f.limit_value INTO counter
+      FROM tenancy.usage_counters c
+     CROSS JOIN LATERAL tenancy.limit_in_force(c.limit_value, c.soft, c.override_value, c.override_soft, c.override_until, NULL) f
+     WHERE c.tenant_id = p_tenant AND c.metric = held.metric AND c.period_start = held.period_start;
+    IF held.state = 'open' THEN
+        IF NOT known THEN
+            INSERT INTO tenancy.usage_events (epoch, tenant_id, metric, amount, key, occurred_at, period_start, used, limit_value)
+            VALUES (current, p_tenant, held.metric, taken, held.key, held.created_at, held.period_start, counter.used, counter.limit_value)
+            ON CONFLICT DO NOTHING;
+            -- For the same metric it would have waited for the same counter, which we have.
+            IF NOT FOUND THEN
+                RAISE EXCEPTION 'key % was used for another metric', quote_literal(held.key)
+                    USING ERRCODE = 'TN012', HINT = 'release the reservation';
+            END IF;
+        END IF;
+        UPDATE tenancy.usage_reservations r SET state = 'committed', committed = taken, closed_at = now()
+         WHERE r.id = p_reservation;
+    END IF;
+    RETURN QUERY SELECT CASE WHEN held.state = 'open' AND NOT known THEN 'accepted' ELSE 'duplicate' END, held.metric,
+                        coalesce(held.committed, taken), counter.used, counter.limit_value, held.period_start;
+END $$;
+
 -- Records usage for the tenant in context, if its limit allows it. Any language calls this as the application role:
 --   SELECT * FROM tenancy.track_usage(tenant, 'events', 1, 'import-2026-11');
 -- outcome is accepted, over_soft_limit (accepted, too, and over a limit that is soft), duplicate (the key was seen
@@ -230,6 +363,23 @@ BEGIN
 END $$;
 
 DROP FUNCTION tenancy.track_usages, tenancy.record_usage;
+DROP AGGREGATE tenancy.admitted(bigint, bigint, text, bigint, boolean);
+DROP FUNCTION tenancy.admit_next;
+
+-- One amount after the other, each admitted if it fits what those before it left. What is given back leaves the floor.
+CREATE FUNCTION tenancy.admit_next(
+    p_state bigint, p_start bigint, p_amount bigint, p_aggregation text, p_limit bigint, p_soft boolean, p_floor bigint)
+RETURNS bigint LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    state CONSTANT bigint := coalesce(p_state, p_start);
+BEGIN
+    RETURN CASE WHEN NOT tenancy.usage_fits(CASE WHEN p_amount < 0 THEN state - p_floor ELSE state END, p_amount, p_aggregation, p_limit, p_soft)
+                THEN state
+                WHEN p_aggregation = 'max' THEN greatest(state, p_amount)
+                ELSE state + p_amount END;
+END $$;
+CREATE AGGREGATE tenancy.admitted(bigint, bigint, text, bigint, boolean, bigint) (SFUNC = tenancy.admit_next, STYPE = bigint);
+REVOKE EXECUTE ON FUNCTION tenancy.admit_next, tenancy.admitted FROM PUBLIC;
 
 -- Records many events: in the order in which they come, each if the limit allows it after those before it, all of them or,
 -- where an error is raised, none. Events of one tenant, metric and day of UTC are a group (p_group counts from 1), so that
@@ -270,6 +420,8 @@ DECLARE
     tops     bigint[];
     softs    boolean[];
     maxima   boolean[];
+    -- What of it is reserved, and cannot be released.
+    floors   bigint[];
     -- The metrics by name, and each group's among them.
     names    text[];
     named    int[];
@@ -345,13 +497,15 @@ BEGIN
     names := ARRAY(SELECT DISTINCT unnest(p_metrics));
     SELECT array_agg(coalesce(c.used, 0) ORDER BY x.g), array_agg(coalesce(f.limit_value, 9223372036854775807) ORDER BY x.g),
            array_agg(coalesce(f.soft, false) ORDER BY x.g), array_agg(coalesce(m.aggregation = 'max', false) ORDER BY x.g),
-           array_agg(coalesce(array_position(names, x.metric), 0) ORDER BY x.g)
-      INTO starts, tops, softs, maxima, named
+           array_agg(coalesce(array_position(names, x.metric), 0) ORDER BY x.g), array_agg(r.amount ORDER BY x.g)
+      INTO starts, tops, softs, maxima, named, floors
       FROM unnest(p_tenants, p_metrics, periods, p_environments) WITH ORDINALITY x (tenant, metric, period, environment, g)
       LEFT JOIN tenancy.metrics m ON m.key = x.metric
       LEFT JOIN tenancy.usage_counters c ON c.tenant_id = x.tenant AND c.metric = x.metric AND c.period_start = x.period
      CROSS JOIN LATERAL tenancy.limit_in_force(c.limit_value, c.soft, c.override_value, c.override_soft,
-                                               c.override_until, x.environment) f;
+                                               c.override_until, x.environment) f
+     CROSS JOIN LATERAL (SELECT coalesce(sum(r.amount), 0)::bigint AS amount FROM tenancy.usage_reservations r
+                          WHERE r.tenant_id = x.tenant AND r.metric = x.metric AND r.period_start = x.period AND r.state = 'open') r;
 
     plain := NOT EXISTS (SELECT FROM unnest(p_group, p_amounts, p_at) i (g, amount, at)
                           WHERE NOT sound[i.g] OR maxima[i.g] OR i.amount IS NULL OR i.amount = 0 OR i.amount = -9223372036854775808
@@ -372,7 +526,7 @@ BEGIN
     -- All of them new, and within their limits: most batches are.
     IF plain AND ords IS NULL THEN
         BEGIN
-            SELECT array_agg(e.after ORDER BY e.ord), bool_and(CASE WHEN e.amount < 0 THEN e.after >= 0 ELSE e.after <= tops[e.counter] END)
+            SELECT array_agg(e.after ORDER BY e.ord), bool_and(CASE WHEN e.amount < 0 THEN e.after >= floors[e.counter] ELSE e.after <= tops[e.counter] END)
               INTO afters, plain
               FROM (SELECT i.ord, i.amount, counters[i.g] AS counter,
                            starts[counters[i.g]] + tenancy.running_sum(i.amount) OVER (PARTITION BY counters[i.g] ORDER BY i.ord) AS after
@@ -435,7 +589,7 @@ BEGIN
                   FROM (SELECT f.counter, coalesce(sum(f.amount) FILTER (WHERE f.amount > 0), 0) AS more,
                                coalesce(sum(f.amount) FILTER (WHERE f.amount < 0), 0) AS less
                           FROM fresh f GROUP BY f.counter) t
-                 WHERE NOT maxima[t.counter] AND starts[t.counter] + t.less >= 0
+                 WHERE NOT maxima[t.counter] AND starts[t.counter] + t.less >= floors[t.counter]
                    AND starts[t.counter] + t.more <= CASE WHEN softs[t.counter] THEN 9223372036854775807 ELSE tops[t.counter] END
             ), decided AS MATERIALIZED (
                 SELECT f.*, starts[f.counter] + tenancy.running_sum(f.amount) OVER (PARTITION BY f.counter ORDER BY f.ord) AS after,
@@ -446,7 +600,7 @@ BEGIN
                                  ELSE d.after - lag(d.after, 1, starts[d.counter]) OVER (PARTITION BY d.counter ORDER BY d.ord)
                                       = d.amount END
                   FROM (SELECT f.*, tenancy.admitted(starts[f.counter], f.amount, CASE WHEN maxima[f.counter] THEN 'max' ELSE 'sum' END,
-                                                     tops[f.counter], softs[f.counter])
+                                                     tops[f.counter], softs[f.counter], floors[f.counter])
                                         OVER (PARTITION BY f.counter ORDER BY f.ord) AS after
                           FROM fresh f WHERE f.counter NOT IN (SELECT w.counter FROM fitting w)) d
             ), written AS (

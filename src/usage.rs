@@ -174,7 +174,7 @@ pub async fn track(
             return Err(Error::Invalid {
                 field: "amount",
                 value: track.amount.clone(),
-                reason: format!("only {} {} are used", answer.used, metric.key),
+                reason: format!("only {} {} are used, what is reserved included", answer.used, metric.key),
                 hint: Some("release no more than is used".into()),
             });
         }

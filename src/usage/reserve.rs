@@ -173,7 +173,7 @@ pub async fn reserve(
 ///
 /// # Errors
 /// [`Error::NotFound`] for the tenant or (of kind `reservation`) the reservation; [`Error::Conflict`] where it is released
-/// or expired, or was committed with another amount; [`Error::Invalid`] for more than is reserved.
+/// or expired, was committed with another amount, or has a key of another metric's usage; [`Error::Invalid`] for more than is reserved.
 pub async fn commit(
     transaction: &mut Transaction<'_>,
     tenant: &TenantRef,
@@ -193,6 +193,7 @@ pub async fn commit(
                 Error::invalid("amount", amount.unwrap_or_default(), "it is not within what is reserved")
             }
             Some("TN006") => conflict(reservation, "was committed with another amount"),
+            Some("TN012") => conflict(reservation, "has a key that was used for another metric"),
             _ => failed(error, reservation),
         })?;
     Ok(Tracked {

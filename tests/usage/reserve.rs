@@ -179,3 +179,36 @@ async fn reservations_at_once_hold_exactly_the_limit() {
     );
     assert_eq!(other.expect(0).stdout.trim(), "0");
 }
+
+/// A release gives back what is used; what is reserved is not there to be given.
+#[tokio::test]
+async fn what_is_reserved_is_not_released() {
+    let db = Database::with_acme("professional").await;
+    let track =
+        |amount: &str| usage(&db, &["track", "acme", "--metric", "events", &format!("--amount={amount}")]);
+    track("3").expect(0);
+    let held = reserve(&db, &["--amount", "4", "--key", "held"]);
+    let id = held["reservation"].as_str().unwrap();
+    let error = track("-4").expect(2).error();
+    assert!(error["message"].as_str().unwrap().contains("only 7 events are used"), "{error}");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("release.ndjson");
+    let lines = r#"{"tenant":"acme","metric":"events","amount":-4}
+{"tenant":"acme","metric":"events","amount":-2}
+{"tenant":"acme","metric":"events","amount":-2}
+{"tenant":"acme","metric":"events","amount":-1}
+"#;
+    std::fs::write(&file, lines).unwrap();
+    let report = usage(&db, &["ingest", file.to_str().unwrap()]).expect(5).json();
+    assert_eq!((&report["accepted"], &report["rejected"]), (&json!(2), &json!(2)), "{report}");
+    assert_eq!(used(&db), "4");
+
+    // Its key comes to be another metric's: it cannot be committed, and can be released.
+    let key = ["track", "acme", "--metric", "storage", "--amount", "1", "--key", "held"];
+    usage(&db, &key).expect(0);
+    let error = usage(&db, &["commit", "acme", id]).expect(4).error();
+    assert!(error["message"].as_str().unwrap().contains("another metric"), "{error}");
+    usage(&db, &["release", "acme", id]).expect(0);
+    assert_eq!(used(&db), "0");
+    usage(&db, &["reconcile"]).expect(0);
+}

@@ -124,8 +124,6 @@ impl Client {
             (Op::Rollback, Some(_)) => self.end("ROLLBACK").await?,
             (Op::Leave, _) => self.renew().await,
             (Op::Begin(_) | Op::Commit | Op::Rollback | Op::Kill, _) => {}
-            // In a snapshot that is older than one of its keys it would not come to an end.
-            (Op::Batch(_), Some(true)) => {}
             (_, before) => {
                 if before.is_none() {
                     self.sql("BEGIN").await?;
@@ -135,7 +133,9 @@ impl Client {
                 match self.change(op).await {
                     Ok(keys) => self.pending.extend(keys),
                     // The key is of something else, the limit is reached, the reservation closed or not there.
-                    Err(error) if ["TN006", "TN007", "TN008", "TN009"].contains(&code(&error).as_str()) => {
+                    Err(error)
+                        if ["TN006", "TN007", "TN008", "TN009", "TN012"].contains(&code(&error).as_str()) =>
+                    {
                         self.sql("ROLLBACK TO SAVEPOINT one").await?
                     }
                     Err(error) => return Err(error),
@@ -204,7 +204,8 @@ impl Client {
         let keys: Vec<Option<String>> = entries.iter().map(|e| self.key(&e.key)).collect();
         let tenants: Vec<Uuid> = entries.iter().map(|e| self.place.tenants.get()[e.tenant]).collect();
         let answers: Vec<(i64, String)> = sqlx::query_as(
-            "SELECT ord, outcome FROM tenancy.track_usages($1::text[], $1, $2, $3, $4, $5, $6, $7)",
+            "SELECT a.ord, a.outcome FROM tenancy.track_usages($1::text[], $1, $2, $3, $4, $5, $6, $7) t,
+                    unnest(t.ords, t.outcomes) a (ord, outcome)",
         )
         .bind(&tenants)
         .bind(entries.iter().map(|e| METRICS[e.metric]).collect::<Vec<_>>())

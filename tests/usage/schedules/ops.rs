@@ -69,10 +69,10 @@ fn entry(metric: usize, amounts: Vec<i64>, keys: Range<u8>) -> impl Strategy<Val
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    // What is reserved is not released as well, and its keys are of one metric.
-    let reported = || prop_oneof![entry(0, vec![1, 2, 3], 0..3), entry(1, vec![2, -1, 1, 4, -2, -3], 0..3)];
+    let reported =
+        || prop_oneof![entry(0, vec![1, 2, 3, -1, -2], 0..3), entry(1, vec![2, -1, 1, 4, -2, -3], 0..3)];
     // What is held briefly goes to whoever needs it in a later transaction.
-    let held = (entry(0, vec![1, 2, 4], 0..2), prop::sample::select(vec!["1 microsecond", "1 hour"]));
+    let held = (entry(0, vec![1, 2, 4], 0..3), prop::sample::select(vec!["1 microsecond", "1 hour"]));
     let closed = (0..3_usize, prop::sample::select(vec![None, Some(1)]), any::<bool>());
     let write = prop::sample::select(vec![
         WRITES[0], WRITES[0], WRITES[0], WRITES[1], WRITES[1], WRITES[1], WRITES[2],
