@@ -197,7 +197,7 @@ async fn reserve(world: Rc<World>, caller: usize, _held: Arc<watch::Sender<()>>)
             answers.push((key, false));
             continue;
         };
-        let (id, use_it) = (reserved.reservation.unwrap(), (caller + n) % 3 != 0);
+        let (id, use_it) = (reserved.reservation.unwrap(), !(caller + n).is_multiple_of(3));
         let closed = insist(&world, &mut session, async |session| {
             let mut transaction = session.begin_as_owner().await?;
             if use_it {

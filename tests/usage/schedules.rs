@@ -157,7 +157,7 @@ impl Client {
                 let track = sqlx::query_scalar("SELECT outcome FROM tenancy.track_usage($1, $2, $3, $4)");
                 let track = track.bind(tenant).bind(METRICS[*metric]).bind(amount).bind(&key);
                 let outcome: String = track.fetch_one(&mut self.connection).await?;
-                Ok(recorded(&outcome).then(|| (tenant, key)).into_iter().collect())
+                Ok(recorded(&outcome).then_some((tenant, key)).into_iter().collect())
             }
             Op::Batch(entries) => self.batch(entries).await,
             Op::Reserve(Entry { tenant, metric, amount, key }, ttl) => {
