@@ -396,8 +396,9 @@ CREATE FUNCTION tenancy.record_usage(
     p_tenants uuid[], p_metrics text[], p_days date[], p_environments bigint[],
     p_group int[], p_amounts bigint[], p_keys text[], p_at timestamptz[], p_oldest timestamptz, p_all boolean,
     OUT ords bigint[], OUT outcomes text[], OUT useds bigint[], OUT limits bigint[], OUT answered timestamptz[])
--- Plans are made once a session: how many rows each step has is known to nobody beforehand, and a ledger that is empty now
--- would be read from end to end later. Without nested loops every plan seems costly, and compiling it would take seconds.
+-- Plans are made once a session, and how many rows each step has is known to nobody beforehand: a table that is empty then
+-- would be read from end to end when it has millions of rows. So rows are looked up one by one, in subqueries that PostgreSQL
+-- does not turn into joins. Without nested loops a plan seems costly, and compiling it would take seconds.
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -430,7 +431,8 @@ DECLARE
     -- Whether every key is looked for at once: where there is an older epoch, or one of some keys is there already.
     look     boolean := EXISTS (SELECT FROM tenancy.usage_epochs e WHERE e.epoch <> current)
                      OR EXISTS (SELECT FROM generate_series(1, cardinality(p_keys), 1 + cardinality(p_keys) / 8) n
-                                  JOIN tenancy.usage_events e ON e.tenant_id = p_tenants[p_group[n]] AND e.key = p_keys[n]);
+                                  CROSS JOIN LATERAL (SELECT FROM tenancy.usage_events e
+                                                      WHERE e.tenant_id = p_tenants[p_group[n]] AND e.key = p_keys[n] LIMIT 1) e);
     events   CONSTANT int := cardinality(p_group);
     -- Whether each event is one that its limit alone decides, and what is used after each if all of them fit.
     plain    boolean;
@@ -438,6 +440,7 @@ DECLARE
     counted  int[];
     sums     bigint[];
     peaks    bigint[];
+    each     record;
     nested   CONSTANT text := current_setting('enable_nestloop');
 BEGIN
     LOOP
@@ -459,9 +462,9 @@ BEGIN
 
         -- The first use in a period, as in admit_usage.
         IF EXISTS (SELECT FROM unnest(p_tenants, p_metrics, periods, sound) x (tenant, metric, period, sound)
-                    WHERE x.sound AND NOT EXISTS (
-                        SELECT FROM tenancy.usage_counters c
-                         WHERE c.tenant_id = x.tenant AND c.metric = x.metric AND c.period_start = x.period)) THEN
+                    WHERE x.sound AND (
+                        SELECT true FROM tenancy.usage_counters c
+                         WHERE c.tenant_id = x.tenant AND c.metric = x.metric AND c.period_start = x.period) IS NULL) THEN
             PERFORM FROM tenancy.tenants t WHERE t.id = ANY (p_tenants) ORDER BY t.id FOR SHARE;
             PERFORM FROM tenancy.metrics m WHERE m.key = ANY (p_metrics) ORDER BY m.key FOR KEY SHARE;
             PERFORM tenancy.read_plan_limits();
@@ -475,11 +478,13 @@ BEGIN
              ORDER BY 1, 2, 3
             ON CONFLICT DO NOTHING;
         END IF;
-        PERFORM FROM tenancy.usage_counters c
-           JOIN unnest(p_tenants, p_metrics, periods, sound, counters) WITH ORDINALITY x (tenant, metric, period, sound, counter, g)
-             ON c.tenant_id = x.tenant AND c.metric = x.metric AND c.period_start = x.period
-          WHERE x.sound AND x.g = x.counter
-          ORDER BY c.tenant_id, c.metric, c.period_start FOR NO KEY UPDATE OF c;
+        PERFORM FROM (SELECT x.tenant, x.metric, x.period
+                        FROM unnest(p_tenants, p_metrics, periods, sound, counters) WITH ORDINALITY x (tenant, metric, period, sound, counter, g)
+                       WHERE x.sound AND x.g = x.counter
+                       ORDER BY 1, 2, 3) x
+          CROSS JOIN LATERAL (SELECT FROM tenancy.usage_counters c
+                               WHERE c.tenant_id = x.tenant AND c.metric = x.metric AND c.period_start = x.period
+                                 FOR NO KEY UPDATE) c;
         GET DIAGNOSTICS locked = ROW_COUNT;
         -- A tenant that was purged meanwhile took its counters with it, and a metric may be metered now.
         EXIT WHEN locked = expected
@@ -491,8 +496,10 @@ BEGIN
     PERFORM tenancy.reclaim_usage(r.tenant_id, r.metric, r.period_start)
        FROM (SELECT DISTINCT r.tenant_id, r.metric, r.period_start
                FROM unnest(p_tenants, p_metrics, periods, sound) x (tenant, metric, period, sound)
-               JOIN tenancy.usage_reservations r ON r.tenant_id = x.tenant AND r.metric = x.metric AND r.period_start = x.period
-              WHERE x.sound AND r.state = 'open' AND r.expires_at <= now()) r;
+              CROSS JOIN LATERAL (SELECT r.tenant_id, r.metric, r.period_start FROM tenancy.usage_reservations r
+                                   WHERE r.tenant_id = x.tenant AND r.metric = x.metric AND r.period_start = x.period
+                                     AND r.state = 'open' AND r.expires_at <= now() LIMIT 1) r
+              WHERE x.sound) r;
 
     names := ARRAY(SELECT DISTINCT unnest(p_metrics));
     SELECT array_agg(coalesce(c.used, 0) ORDER BY x.g), array_agg(coalesce(f.limit_value, 9223372036854775807) ORDER BY x.g),
@@ -501,7 +508,8 @@ BEGIN
       INTO starts, tops, softs, maxima, named, floors
       FROM unnest(p_tenants, p_metrics, periods, p_environments) WITH ORDINALITY x (tenant, metric, period, environment, g)
       LEFT JOIN tenancy.metrics m ON m.key = x.metric
-      LEFT JOIN tenancy.usage_counters c ON c.tenant_id = x.tenant AND c.metric = x.metric AND c.period_start = x.period
+      LEFT JOIN LATERAL (SELECT c.* FROM tenancy.usage_counters c
+                          WHERE c.tenant_id = x.tenant AND c.metric = x.metric AND c.period_start = x.period OFFSET 0) c ON true
      CROSS JOIN LATERAL tenancy.limit_in_force(c.limit_value, c.soft, c.override_value, c.override_soft,
                                                c.override_until, x.environment) f
      CROSS JOIN LATERAL (SELECT coalesce(sum(r.amount), 0)::bigint AS amount FROM tenancy.usage_reservations r
@@ -537,10 +545,12 @@ BEGIN
                 SELECT current, p_tenants[i.g], names[named[i.g]], i.amount, i.key, i.at, periods[i.g], i.after,
                        nullif(tops[counters[i.g]], 9223372036854775807)
                   FROM unnest(p_group, p_amounts, p_keys, p_at, afters) i (g, amount, key, at, after);
-                UPDATE tenancy.usage_counters u SET used = u.used + n.amount, updated_at = now()
-                  FROM (SELECT counters[i.g] AS counter, sum(i.amount)::bigint AS amount
-                          FROM unnest(p_group, p_amounts) i (g, amount) GROUP BY 1) n
-                 WHERE u.tenant_id = p_tenants[n.counter] AND u.metric = names[named[n.counter]] AND u.period_start = periods[n.counter];
+                FOR each IN SELECT counters[i.g] AS counter, sum(i.amount)::bigint AS amount
+                              FROM unnest(p_group, p_amounts) i (g, amount) GROUP BY 1 LOOP
+                    UPDATE tenancy.usage_counters u SET used = u.used + each.amount, updated_at = now()
+                     WHERE u.tenant_id = p_tenants[each.counter] AND u.metric = names[named[each.counter]]
+                       AND u.period_start = periods[each.counter];
+                END LOOP;
                 IF p_all THEN
                     ords := ARRAY(SELECT generate_series(1, events));
                     outcomes := array_fill('accepted'::text, ARRAY[events]);
@@ -646,10 +656,12 @@ BEGIN
             END IF;
         END;
     END LOOP;
-    UPDATE tenancy.usage_counters u
-       SET used = CASE WHEN maxima[n.counter] THEN greatest(u.used, n.most) ELSE u.used + n.amount END, updated_at = now()
-      FROM unnest(counted, sums, peaks) n (counter, amount, most)
-     WHERE u.tenant_id = p_tenants[n.counter] AND u.metric = names[named[n.counter]] AND u.period_start = periods[n.counter];
+    FOR each IN SELECT n.counter, n.amount, n.most FROM unnest(counted, sums, peaks) n (counter, amount, most) LOOP
+        UPDATE tenancy.usage_counters u
+           SET used = CASE WHEN maxima[each.counter] THEN greatest(u.used, each.most) ELSE u.used + each.amount END, updated_at = now()
+         WHERE u.tenant_id = p_tenants[each.counter] AND u.metric = names[named[each.counter]]
+           AND u.period_start = periods[each.counter];
+    END LOOP;
 END $$;
 REVOKE EXECUTE ON FUNCTION tenancy.record_usage FROM PUBLIC;
 
