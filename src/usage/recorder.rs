@@ -65,7 +65,8 @@ pub struct Usage {
 
 /// Merges what concurrent callers track into statements of the control plane's function `tenancy.track_usages`, on
 /// connections of a login that is a member of the application role. Who called first is decided first. One statement
-/// runs at a time: more would only wait for each other's counters.
+/// runs at a time: more would only wait for each other's counters. It keeps a connection of the pool until nobody has called
+/// for a second.
 #[derive(Debug)]
 pub struct UsageRecorder {
     calls: mpsc::Sender<Call>,
