@@ -275,7 +275,7 @@ BEGIN
     IF restricted IS NOT NULL THEN
         PERFORM set_config('restrict_nonsystem_relation_kind', 'view, foreign-table', true);
     END IF;
-    RETURN QUERY EXECUTE format('SELECT %s, %s FROM %s GROUP BY 1', 
+    RETURN QUERY EXECUTE format('SELECT %s, %s FROM %s GROUP BY 1',
         tenancy.metered_column(p_relation, p_tenant_column, 'uuid', false),
         CASE WHEN p_sum_column IS NULL THEN 'count(*)::numeric'
              ELSE format('coalesce(sum(%s), 0)', tenancy.metered_column(p_relation, p_sum_column, 'bigint', false)) END,
