@@ -7,7 +7,7 @@ BEGIN
     RETURN least(month + (day - 1) * interval '1 day', month + interval '1 month -1 day');
 END $$;
 
--- A counter's limits are copied from tables that check them; checks of an update cost more than the update.
+-- A counter's limits are copied from tables that check them; each update of what is used would read and check these again.
 ALTER TABLE tenancy.usage_counters
     DROP CONSTRAINT usage_counters_check,
     DROP CONSTRAINT usage_counters_limit_value_check,
