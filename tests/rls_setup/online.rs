@@ -252,9 +252,10 @@ async fn a_killed_run_is_completed_by_the_next() {
     holder.execute("ROLLBACK").await.unwrap();
     // And wherever it happens to be.
     let mut kills = 0;
-    for wait in (0..1200).step_by(120) {
+    for wait in std::iter::successors(Some(20.0), |wait| Some(wait * 1.25)).take_while(|wait| *wait < 1200.0)
+    {
         let mut child = started(&db, &[]);
-        tokio::time::sleep(Duration::from_millis(wait)).await;
+        tokio::time::sleep(Duration::from_millis(wait as u64)).await;
         if child.try_wait().unwrap().is_some() {
             break;
         }

@@ -207,11 +207,12 @@ async fn a_killed_hardening_is_completed_by_the_next() {
     db.quiet().await;
     assert_eq!(db.sql(left), "1");
     holder.execute("ROLLBACK").await.unwrap();
-    // And wherever it happens to be.
+    // And wherever it happens to be, on a fast machine and a slow one.
     let mut kills = 0;
-    for wait in (100..3000).step_by(250) {
+    for wait in std::iter::successors(Some(60.0), |wait| Some(wait * 1.25)).take_while(|wait| *wait < 3000.0)
+    {
         let mut child = started(&db, &["--harden"]);
-        tokio::time::sleep(Duration::from_millis(wait)).await;
+        tokio::time::sleep(Duration::from_millis(wait as u64)).await;
         if child.try_wait().unwrap().is_some() {
             break;
         }
