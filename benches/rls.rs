@@ -94,7 +94,8 @@ async fn verification(server: &Ephemeral) -> Outcome<()> {
         for _ in 0..5 {
             ours.push(timed(async { Ok(verify(&options, &catalogue).await.map(drop)?) }).await?);
             if let Some(sql) = &splinter {
-                theirs.push(timed(run(&mut connection, sql)).await?);
+                // As ours, on a connection of its own, which knows none of the tables yet.
+                theirs.push(timed(async { run(&mut options.connect().await?, sql).await }).await?);
             }
         }
         let probed = timed(async {

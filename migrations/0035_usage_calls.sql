@@ -87,6 +87,12 @@ BEGIN
     END IF;
     period := tenancy.usage_period(about.reset, about.anchor_day, occurred);
     IF about.metric IS NULL THEN
+        -- Whoever waits for a row that others wait for, too, is woken for each of its versions, and all of them at once. This
+        -- lock wakes one at a time. The first write of a transaction takes it, so that nobody holds anything while he waits for
+        -- it, and no transaction holds more than one, however much it tracks. What is counted does not rest on it.
+        IF pg_current_xact_id_if_assigned() IS NULL
+           AND pg_advisory_xact_lock(uuid_hash_extended(p_tenant, hashtextextended(p_metric, 0))) IS NULL THEN
+        END IF;
         -- What fits a counter without an override in any case. Whatever else there is to say, admit_usage says.
         IF p_amount > 0 AND p_environment IS NULL AND about.aggregation = 'sum' THEN
             UPDATE tenancy.usage_counters c SET used = c.used + p_amount, updated_at = now()

@@ -71,6 +71,27 @@ async fn a_service_tracks_in_the_context_of_the_tenant_that_it_serves() {
     service.refused(Some(acme), &call(""), "TN005");
 }
 
+/// Locks live in a table of a fixed size.
+#[tokio::test]
+async fn a_transaction_that_tracks_much_takes_one_lock_for_it() {
+    let service = service().await;
+    let acme = service.acme.as_str();
+    let track = |metric| format!("SELECT FROM tenancy.track_usage('{acme}', '{metric}');");
+    let told = service.run(
+        Some(acme),
+        &format!(
+            "{} {} {}
+             SELECT count(*) FILTER (WHERE mode = 'ExclusiveLock'), count(*) FROM pg_locks
+              WHERE pid = pg_backend_pid() AND locktype = 'advisory'",
+            track("events"),
+            track("participants"),
+            track("storage")
+        ),
+    );
+    // The other is the epoch's.
+    assert_eq!(told.expect(0).stdout.trim(), "1|2");
+}
+
 #[tokio::test]
 async fn a_service_cannot_lift_its_own_limits() {
     let service = service().await;
