@@ -20,7 +20,7 @@ pub struct Pruned {
 
 /// Drops the parts of the ledger that are older than usage is to be kept, and opens a new one where it is time for that:
 /// a part lasts for a third of `keep`, so usage is kept for `keep` up to 4/3 of it, and then by day only. Keys are known as
-/// long as their events. Each part goes in a transaction of its own: what was done stays done.
+/// long as their events. Alerts that are older go, too, but for those of a gauge's threshold that is still reached. Each part goes in a transaction of its own: what was done stays done.
 ///
 /// # Errors
 /// [`Error::Invalid`] where less than a day is to be kept; [`Error::Database`].
@@ -37,6 +37,7 @@ pub async fn prune(session: &mut Session, keep: Duration, dry_run: bool) -> Resu
     let opened =
         sqlx::query_file!("sql/usage/open_epoch.sql", seconds).fetch_one(&mut *transaction).await?.opened;
     sqlx::query_file!("sql/usage/drop_reservations.sql", seconds).fetch_one(&mut *transaction).await?;
+    sqlx::query_file!("sql/usage/drop_alerts.sql", seconds).execute(&mut *transaction).await?;
     let old = sqlx::query_file!("sql/usage/old_epochs.sql", seconds).fetch_all(&mut *transaction).await?;
     if dry_run {
         transaction.rollback().await?;

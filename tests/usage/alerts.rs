@@ -243,6 +243,39 @@ async fn sixteen_that_cross_at_once_leave_one_alert_for_each_threshold() {
 }
 
 #[tokio::test]
+async fn alerts_go_with_the_usage_that_is_as_old() {
+    let db = Database::with_acme("professional").await;
+    let age = |days: u32| {
+        db.sql(&format!("UPDATE tenancy.usage_alerts SET crossed_at = crossed_at - interval '{days} days'"));
+    };
+    let prune = |more: &[&str]| {
+        db.tenantctl(&[&["usage", "prune", "--keep", "90d"][..], more].concat()).expect(0);
+        crossed(&db)
+    };
+    // A gauge that is above a threshold, below, and above again; and a month's counter.
+    db.sql(
+        "INSERT INTO tenancy.metrics (key, name, unit, kind, reset, default_limit)
+         VALUES ('seats', 'Seats', 'count', 'gauge', 'never', 10), ('calls', 'Calls', 'count', 'counter', 'monthly', 10)",
+    );
+    for amount in ["9", "-5", "5", "-1"] {
+        track(&db, &["--metric=seats", &format!("--amount={amount}")]).expect(0);
+    }
+    track(&db, &["--metric=calls", "--amount=8"]).expect(0);
+    let all = "seats 80 9/10, seats 90 9/10, seats 80 9/10, seats 90 9/10, calls 80 8/10";
+    assert_eq!(prune(&[]), all);
+    age(89);
+    assert_eq!(prune(&[]), all);
+    age(2);
+    assert_eq!(prune(&["--dry-run"]), all);
+    // What of it still stands.
+    assert_eq!(prune(&[]), "seats 80 9/10");
+    assert_eq!(out_of_line(&db), "0");
+    // It is not recorded once more.
+    track(&db, &["--metric=seats", "--amount=1"]).expect(0);
+    assert_eq!(crossed(&db), "seats 80 9/10, seats 90 9/10");
+}
+
+#[tokio::test]
 async fn a_tenant_sees_its_own_alerts_and_writes_none() {
     let db = Database::with_acme("free").await;
     db.tenantctl(&["tenant", "create", "Beta", "--plan", "free"]).expect(0);
