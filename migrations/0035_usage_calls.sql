@@ -62,11 +62,17 @@ BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         PERFORM tenancy.usage_epoch();
     END IF;
-    SELECT m.source, m.kind, m.aggregation, m.reset, coalesce(t.anchor_day, m.anchor_day) AS anchor_day, t.status, n.epoch,
+    -- room is whether it surely fits, as far as can be told without a lock: a sum within a limit that no override replaces.
+    SELECT m.source, m.kind, m.aggregation, t.status, p.start AS period, n.epoch,
+           CASE WHEN p_amount > 0 AND p_environment IS NULL AND m.aggregation = 'sum' AND c.override_until IS NULL
+                THEN c.used <= coalesce(c.limit_value, 9223372036854775807) - p_amount END AS room,
            e.metric, e.amount, e.used, e.limit_value, e.period_start
       INTO about
       FROM tenancy.metrics m
       LEFT JOIN tenancy.tenants t ON t.id = p_tenant
+     CROSS JOIN LATERAL (SELECT CASE WHEN isfinite(occurred)
+                                     THEN tenancy.usage_period(m.reset, coalesce(t.anchor_day, m.anchor_day), occurred) END AS start) p
+      LEFT JOIN tenancy.usage_counters c ON c.tenant_id = p_tenant AND c.metric = p_metric AND c.period_start = p.start
      CROSS JOIN LATERAL (SELECT n.epoch FROM tenancy.usage_epochs n ORDER BY n.epoch DESC LIMIT 1) n
       LEFT JOIN LATERAL (SELECT e.metric, e.amount, e.used, e.limit_value, e.period_start FROM tenancy.usage_events e
                           WHERE e.tenant_id = p_tenant AND e.key = p_key LIMIT 1) e ON true
@@ -78,29 +84,31 @@ BEGIN
     ELSIF p_amount IS NULL OR p_amount = 0 OR p_amount = -9223372036854775808
           OR (p_amount < 0 AND about.kind = 'counter') THEN
         RAISE EXCEPTION 'amount % does not fit metric %, a %', p_amount, p_metric, about.kind USING ERRCODE = 'TN003';
-    ELSIF NOT isfinite(occurred) THEN
+    ELSIF about.period IS NULL THEN
         RAISE EXCEPTION 'usage cannot occur at %', occurred USING ERRCODE = 'TN003';
     ELSIF about.status IS NULL THEN
         RAISE EXCEPTION 'there is no tenant %', p_tenant USING ERRCODE = 'TN004';
     ELSIF about.status <> 'active' THEN
         RAISE EXCEPTION 'tenant % is %', p_tenant, about.status USING ERRCODE = 'TN005';
     END IF;
-    period := tenancy.usage_period(about.reset, about.anchor_day, occurred);
+    period := about.period;
     IF about.metric IS NULL THEN
-        -- Whoever waits for a row that others wait for, too, is woken for each of its versions, and all of them at once. This
-        -- lock wakes one at a time. The first write of a transaction takes it, so that nobody holds anything while he waits for
-        -- it, and no transaction holds more than one, however much it tracks. What is counted does not rest on it.
-        IF pg_current_xact_id_if_assigned() IS NULL
-           AND pg_advisory_xact_lock(uuid_hash_extended(p_tenant, hashtextextended(p_metric, 0))) IS NULL THEN
-        END IF;
-        -- What fits a counter without an override in any case. Whatever else there is to say, admit_usage says.
-        IF p_amount > 0 AND p_environment IS NULL AND about.aggregation = 'sum' THEN
+        IF about.room THEN
+            -- Whoever waits for a row that others wait for, too, is woken for each of its versions, and all of them at once. This
+            -- lock wakes one at a time. Only what would be a transaction's first write takes it, and makes it one by asking for
+            -- its number: so that no transaction takes two, however much it tracks, and no row is locked meanwhile. What is
+            -- counted does not rest on it.
+            IF pg_current_xact_id_if_assigned() IS NULL
+               AND (pg_advisory_xact_lock(uuid_hash_extended(p_tenant, hashtextextended(p_metric, 0))) IS NULL
+                    OR pg_current_xact_id() IS NULL) THEN
+            END IF;
             UPDATE tenancy.usage_counters c SET used = c.used + p_amount, updated_at = now()
              WHERE c.tenant_id = p_tenant AND c.metric = p_metric AND c.period_start = period
                AND c.override_until IS NULL AND c.used <= coalesce(c.limit_value, 9223372036854775807) - p_amount
             RETURNING true AS admitted, c.used, c.limit_value, false AS soft, c.used - p_amount AS previous INTO decision;
             fits := FOUND;
         END IF;
+        -- Whatever else there is to say, admit_usage says.
         IF NOT fits THEN
             decision := tenancy.admit_usage(p_tenant, p_metric, p_amount, period, p_environment, about.aggregation);
         END IF;

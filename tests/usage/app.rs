@@ -71,25 +71,23 @@ async fn a_service_tracks_in_the_context_of_the_tenant_that_it_serves() {
     service.refused(Some(acme), &call(""), "TN005");
 }
 
-/// Locks live in a table of a fixed size.
+/// Advisory locks of the transaction that only one may hold, and all of them; the epoch's is shared.
+const LOCKS: &str = "SELECT count(*) FILTER (WHERE mode = 'ExclusiveLock'), count(*) FROM pg_locks
+                      WHERE pid = pg_backend_pid() AND locktype = 'advisory'";
+
+/// Locks live in a table of a fixed size, and whoever holds one while he waits for another may wait for ever.
 #[tokio::test]
-async fn a_transaction_that_tracks_much_takes_one_lock_for_it() {
+async fn a_transaction_queues_once_whatever_it_tracks() {
     let service = service().await;
     let acme = service.acme.as_str();
     let track = |metric| format!("SELECT FROM tenancy.track_usage('{acme}', '{metric}');");
-    let told = service.run(
-        Some(acme),
-        &format!(
-            "{} {} {}
-             SELECT count(*) FILTER (WHERE mode = 'ExclusiveLock'), count(*) FROM pg_locks
-              WHERE pid = pg_backend_pid() AND locktype = 'advisory'",
-            track("events"),
-            track("participants"),
-            track("storage")
-        ),
-    );
-    // The other is the epoch's.
-    assert_eq!(told.expect(0).stdout.trim(), "1|2");
+    let all = ["participants", "storage", "events"].map(track).concat();
+    // What begins a period waits for nobody.
+    assert_eq!(service.sees(Some(acme), &format!("{all} {LOCKS}")), "0|1");
+    // The third is over its limit by now.
+    assert_eq!(service.sees(Some(acme), &format!("{all} {LOCKS}")), "1|2");
+    assert_eq!(service.sees(Some(acme), &format!("{} {LOCKS}", track("events"))), "0|1");
+    assert_eq!(service.sees(Some(acme), &format!("{0} {0} {LOCKS}", track("events"))), "0|1");
 }
 
 #[tokio::test]
