@@ -20,7 +20,8 @@ pub struct Pruned {
 
 /// Drops the parts of the ledger that are older than usage is to be kept, and opens a new one where it is time for that:
 /// a part lasts for a third of `keep`, so usage is kept for `keep` up to 4/3 of it, and then by day only. Keys are known as
-/// long as their events. Alerts that are older go, too, but for those of a gauge's threshold that is still reached. Each part goes in a transaction of its own: what was done stays done.
+/// long as their events. Alerts that are older than `keep` go, too, but of a metric that never resets the newest of each
+/// threshold that is still reached. Each part goes in a transaction of its own: what was done stays done.
 ///
 /// # Errors
 /// [`Error::Invalid`] where less than a day is to be kept; [`Error::Database`].

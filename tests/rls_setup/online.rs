@@ -252,10 +252,9 @@ async fn a_killed_run_is_completed_by_the_next() {
     holder.execute("ROLLBACK").await.unwrap();
     // And wherever it happens to be.
     let mut kills = 0;
-    for wait in std::iter::successors(Some(20.0), |wait| Some(wait * 1.25)).take_while(|wait| *wait < 1200.0)
-    {
+    for wait in waits(20.0, 1200.0) {
         let mut child = started(&db, &[]);
-        tokio::time::sleep(Duration::from_millis(wait as u64)).await;
+        tokio::time::sleep(wait).await;
         if child.try_wait().unwrap().is_some() {
             break;
         }
@@ -266,6 +265,14 @@ async fn a_killed_run_is_completed_by_the_next() {
     assert!(kills > 2, "{kills}");
     online(&db, &[]).expect(0);
     assert_same(&state(&db), &wanted);
+}
+
+/// From so many milliseconds to so many, each a quarter longer: several are over before a run is, on a fast machine and a
+/// slow one.
+pub(super) fn waits(first: f64, last: f64) -> impl Iterator<Item = Duration> {
+    std::iter::successors(Some(first), |wait| Some(wait * 1.25))
+        .take_while(move |wait| *wait < last)
+        .map(|wait| Duration::from_millis(wait as u64))
 }
 
 /// The statements that a run can be ended before, in order.

@@ -9,7 +9,7 @@ use tenancy::rls::online::{self, Pace};
 use tenancy::rls::{Options, Severity};
 
 use super::names::{assert_same, state};
-use super::online::{ended, fails_before, left_open, prepared, started};
+use super::online::{ended, fails_before, left_open, prepared, started, waits};
 use super::*;
 use crate::common::{Database, Run, verify};
 
@@ -207,12 +207,11 @@ async fn a_killed_hardening_is_completed_by_the_next() {
     db.quiet().await;
     assert_eq!(db.sql(left), "1");
     holder.execute("ROLLBACK").await.unwrap();
-    // And wherever it happens to be, on a fast machine and a slow one.
+    // And wherever it happens to be.
     let mut kills = 0;
-    for wait in std::iter::successors(Some(60.0), |wait| Some(wait * 1.25)).take_while(|wait| *wait < 3000.0)
-    {
+    for wait in waits(60.0, 3000.0) {
         let mut child = started(&db, &["--harden"]);
-        tokio::time::sleep(Duration::from_millis(wait as u64)).await;
+        tokio::time::sleep(wait).await;
         if child.try_wait().unwrap().is_some() {
             break;
         }
