@@ -331,7 +331,7 @@ async fn track(server: &Ephemeral) -> Outcome<()> {
         for (name, sql) in &scripts {
             std::fs::write(dir.path().join(name), format!("\\set n random(1, {counters})\n{sql};\n"))?;
         }
-        for clients in [1, 16, 64] {
+        for clients in [1, 8, 32, 64] {
             let mut rates = [Vec::new(), Vec::new(), Vec::new()];
             for _ in 0..ROUNDS {
                 for ((name, _), rates) in scripts.iter().zip(&mut rates) {

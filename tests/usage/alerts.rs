@@ -167,6 +167,37 @@ async fn a_limit_that_changes_crosses_too() {
 }
 
 #[tokio::test]
+async fn a_change_of_limits_writes_each_counter_once() {
+    let db = Database::with_acme("professional").await;
+    use_up(&db, "17");
+    track(&db, &["--metric=participants", "--amount=10"]).expect(0);
+    for limit in ["100", "NULL", "0", "50", "18"] {
+        let writes = db.sql(&format!(
+            "UPDATE tenancy.plan_limits SET limit_value = {limit} WHERE plan = 'professional' AND metric = 'events';
+             SELECT tenancy.refresh_plan_limits(ARRAY['professional'], ARRAY[]::text[]);
+             SELECT pg_stat_get_xact_tuples_updated('tenancy.usage_counters'::regclass)"
+        ));
+        assert_eq!(writes, "1\n1", "{limit}");
+        assert_eq!(out_of_line(&db), "0", "{limit}");
+    }
+    let bounds =
+        "SELECT alert_level, alert_at, alert_below FROM tenancy.usage_counters WHERE metric = 'events'";
+    assert_eq!(db.sql(bounds), "90|18|17");
+    let writes = db.sql(
+        "INSERT INTO tenancy.limit_overrides (tenant_id, metric, limit_value, soft, reason, actor)
+         SELECT id, 'events', 30, false, 'test', 'test' FROM tenancy.tenants;
+         SELECT tenancy.refresh_limits(id) FROM tenancy.tenants;
+         SELECT pg_stat_get_xact_tuples_updated('tenancy.usage_counters'::regclass)",
+    );
+    assert_eq!(writes.trim(), "1");
+    assert_eq!(out_of_line(&db), "0");
+    assert_eq!(db.sql(bounds), "0|24|");
+    // Whoever changes a limit and no more leaves the bounds in line, too.
+    db.sql("UPDATE tenancy.usage_counters SET limit_value = 21, override_value = 19 WHERE metric = 'events'");
+    assert_eq!(out_of_line(&db), "0");
+}
+
+#[tokio::test]
 async fn an_override_that_expires_is_noticed_with_the_next_use() {
     let db = Database::with_acme("professional").await;
     db.tenantctl(&["limit", "set", "acme", "events", "100", "--expires", "1h"]).expect(0);
