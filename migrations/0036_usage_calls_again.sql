@@ -135,7 +135,7 @@ CREATE OR REPLACE FUNCTION tenancy.track_usage(
     p_tenant uuid, p_metric text, p_amount bigint DEFAULT 1, p_key text DEFAULT NULL,
     p_at timestamptz DEFAULT NULL, p_environment bigint DEFAULT NULL)
 RETURNS TABLE (outcome text, amount bigint, used bigint, limit_value bigint, period_start timestamptz)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     about    record;
@@ -251,3 +251,9 @@ BEGIN
     END IF;
     RETURN NEXT;
 END $$;
+
+-- Plans are kept as long as the connection: one that was made while the ledger was known to be empty must not read it through
+-- when it no longer is. So it is with track_usage.
+ALTER FUNCTION tenancy.reserve_usage SET enable_seqscan = off;
+ALTER FUNCTION tenancy.commit_usage SET enable_seqscan = off;
+ALTER FUNCTION tenancy.release_usage SET enable_seqscan = off;

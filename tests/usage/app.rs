@@ -209,3 +209,29 @@ async fn a_context_ends_with_its_transaction() {
     let run = service.db.psql(&["--no-align", "--tuples-only", &role, &first, second]).expect(0);
     assert_eq!(run.stdout, "acme\n0|t\n");
 }
+
+/// A plan that was made while the ledger was known to be empty is kept, and would read all of it for each call.
+#[tokio::test]
+async fn a_call_reads_by_index_whatever_the_ledger_was_when_it_was_planned() {
+    let db = Database::with_acme("professional").await;
+    db.sql("VACUUM ANALYZE");
+    let scans = db.sql(
+        "DO $$
+         DECLARE
+             acme uuid := (SELECT id FROM tenancy.tenants WHERE slug = 'acme');
+             held uuid;
+         BEGIN
+             PERFORM set_config('app.current_tenant_id', acme::text, true);
+             FOR n IN 1..12 LOOP
+                 PERFORM FROM tenancy.track_usage(acme, 'events', 1, 'key ' || n % 10);
+                 held := (SELECT reservation FROM tenancy.reserve_usage(acme, 'events', p_key => 'held ' || n));
+                 PERFORM FROM tenancy.commit_usage(acme, held) WHERE n > 6;
+                 PERFORM FROM tenancy.release_usage(acme, held) WHERE n <= 6;
+             END LOOP;
+         END $$;
+         SELECT sum(pg_stat_get_xact_numscans(x.oid))
+           FROM (VALUES ('tenancy.usage_events_1'::regclass), ('tenancy.usage_counters'), ('tenancy.usage_reservations')) x (oid)",
+    );
+    assert_eq!(scans, "0");
+    assert_eq!(db.sql("SELECT used FROM tenancy.usage_counters"), "16");
+}
